@@ -19,6 +19,9 @@ use crate::proto::{ModelProto, OperatorSetIdProto, Version};
 const OLDEST_IR: i64 = Version::IrVersion2017113 as i64;
 const NEWEST_IR: i64 = Version::IrVersion as i64;
 
+/// Files of at least this many bytes are mapped instead of read.
+const MAP_FROM: u64 = 64 << 20;
+
 /// The newest opset of each domain that the ONNX project defines.
 pub const NEWEST_OPSETS: [(&str, i64); 5] = [
     ("", 28),
@@ -38,7 +41,7 @@ pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<ModelProto> {
 }
 
 fn read(path: &Path, limits: &Limits) -> Result<Bytes> {
-    let failed = |e| Error::invalid(format!("{} cannot be read: {e}", path.display()));
+    let failed = |e| Error::io(path, &e);
     let file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if meta.is_dir() {
@@ -47,7 +50,7 @@ fn read(path: &Path, limits: &Limits) -> Result<Bytes> {
     }
     if meta.is_file() {
         check_len(meta.len(), limits)?;
-        return file::contents(file, meta.len()).map_err(failed);
+        return file::contents(file, meta.len(), MAP_FROM).map_err(failed);
     }
     // A pipe or a terminal has no length: read one byte more than allowed, to see that it is more.
     let mut bytes = Vec::new();
@@ -77,8 +80,8 @@ fn check_len(len: u64, limits: &Limits) -> Result<()> {
         return Ok(());
     }
     let limit = limits.model_bytes;
-    Err(Error::limit(format!("the model is larger than the limit of {limit} bytes"))
-        .help("raise the limit `model_bytes`, or store the weights as external data"))
+    let message = format!("the model is larger than the limit of {limit} bytes");
+    Err(Error::limit("model-bytes", message))
 }
 
 /// Files that are often given instead of a model, told by their first bytes.
@@ -199,7 +202,8 @@ mod tests {
     }
 
     fn message(result: Result<ModelProto>) -> String {
-        result.expect_err("an error").to_string()
+        let error = result.expect_err("an error");
+        format!("{error}; {}", error.remedy().unwrap_or_default())
     }
 
     #[test]
@@ -214,7 +218,7 @@ mod tests {
             ModelProto { opset_import: vec![opset("my.company", 999)], ..model() },
         ];
         for case in cases {
-            assert_eq!(decoded(&case), Ok(case));
+            assert_eq!(decoded(&case).expect("a model"), case);
         }
     }
 
@@ -276,7 +280,8 @@ mod tests {
     fn no_truncation_is_the_model() {
         let bytes = Bytes::from(model().encode_to_vec());
         for end in 0..bytes.len() {
-            assert_ne!(decode(bytes.slice(..end), &Limits::default()), Ok(model()), "{end} bytes");
+            let got = decode(bytes.slice(..end), &Limits::default()).ok();
+            assert_ne!(got, Some(model()), "{end} bytes");
         }
     }
 
@@ -303,7 +308,7 @@ mod tests {
         let at = |model_bytes| Limits { model_bytes, ..Default::default() };
         assert!(decode(bytes.clone(), &at(bytes.len() as u64)).is_ok());
         let got = message(decode(bytes.clone(), &at(bytes.len() as u64 - 1)));
-        assert!(got.contains("model_bytes"), "{got}");
+        assert!(got.contains("model-bytes"), "{got}");
     }
 
     #[test]
@@ -327,12 +332,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("m.onnx");
         std::fs::write(&path, model().encode_to_vec()).expect("a file");
-        assert_eq!(open(&path, &Limits::default()), Ok(model()));
+        assert_eq!(open(&path, &Limits::default()).expect("a model"), model());
         let small = Limits { model_bytes: 3, ..Default::default() };
         assert!(message(open(&path, &small)).contains("limit of 3 bytes"));
         assert!(message(open(folder.path(), &Limits::default())).contains("is a folder"));
         let missing = message(open(folder.path().join("no.onnx"), &Limits::default()));
-        assert!(missing.contains("no.onnx cannot be read"), "{missing}");
+        assert!(missing.contains("no.onnx: No such file"), "{missing}");
         #[cfg(unix)]
         assert!(message(open("/dev/zero", &small)).contains("limit of 3 bytes"));
     }
@@ -345,6 +350,6 @@ mod tests {
         let graph = GraphProto { initializer: vec![tensor], ..Default::default() };
         let large = ModelProto { graph: Some(graph), ..model() };
         std::fs::write(&path, large.encode_to_vec()).expect("a file");
-        assert!(open(&path, &Limits::default()) == Ok(large));
+        assert!(open(&path, &Limits::default()).expect("a model") == large);
     }
 }

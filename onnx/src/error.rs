@@ -2,49 +2,61 @@
 
 use std::fmt;
 
-/// What failed and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error {
-    class: Class,
-    message: String,
-    help: Option<String>,
-}
-
-/// Whose fault an [`Error`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
     /// The model or the input is wrong.
     Invalid,
-    /// The model is right, kiln cannot run it.
+    /// kiln does not do this yet.
     Unsupported,
     /// The model is larger than the caller's limits.
     Limit,
-    /// kiln is wrong.
+    /// A file could not be read or written.
+    Io,
+    /// kiln itself is wrong.
     Bug,
+}
+
+/// What failed and what to do about it.
+#[derive(Debug, Clone)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    help: Option<String>,
 }
 
 /// What fallible functions of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// An error of any kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), help: None }
+    }
+
     /// The model or the input is wrong.
     pub fn invalid(message: impl Into<String>) -> Self {
-        Self { class: Class::Invalid, message: message.into(), help: None }
+        Self::new(Kind::Invalid, message)
     }
 
-    /// The model is right, kiln cannot run it.
+    /// kiln does not do this yet.
     pub fn unsupported(message: impl Into<String>) -> Self {
-        Self { class: Class::Unsupported, message: message.into(), help: None }
+        Self::new(Kind::Unsupported, message)
     }
 
-    /// The model is larger than the caller's limits.
-    pub fn limit(message: impl Into<String>) -> Self {
-        Self { class: Class::Limit, message: message.into(), help: None }
+    /// A limit was hit; `flag` is the limit's name.
+    pub fn limit(flag: &str, message: impl Into<String>) -> Self {
+        Self::new(Kind::Limit, message).help(format!("raise the limit `{flag}`"))
     }
 
-    /// kiln is wrong.
+    /// kiln itself is wrong.
     pub fn bug(message: impl Into<String>) -> Self {
-        Self { class: Class::Bug, message: message.into(), help: None }
+        Self::new(Kind::Bug, message)
+    }
+
+    /// A file could not be read or written.
+    pub fn io(path: &std::path::Path, cause: &std::io::Error) -> Self {
+        Self::new(Kind::Io, format!("{}: {cause}", path.display()))
     }
 
     /// Adds what to do about it.
@@ -53,13 +65,36 @@ impl Error {
         self.help = Some(text.into());
         self
     }
+
+    /// Whose fault it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What failed, in one sentence.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        self.help.as_ref().map_or(Ok(()), |help| write!(f, " ({help})"))
+        f.write_str(&self.message)
     }
 }
 
 impl std::error::Error for Error {}
+
+impl From<kiln_tensor::Error> for Error {
+    fn from(e: kiln_tensor::Error) -> Self {
+        match e {
+            kiln_tensor::Error::TooLarge(_) => Error::limit("tensor-bytes", e.to_string()),
+            _ => Error::invalid(e.to_string()),
+        }
+    }
+}

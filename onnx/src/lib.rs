@@ -8,8 +8,10 @@
 //!
 //! No code here knows what an operator means.
 
+mod beneath;
 pub mod decode;
 pub mod error;
+pub mod external;
 mod file;
 pub mod limits;
 #[rustfmt::skip]
@@ -17,3 +19,4 @@ pub mod limits;
 pub mod proto;
 
 pub use decode::{decode, open};
+pub use external::Resolver;
