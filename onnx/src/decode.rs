@@ -8,11 +8,10 @@ use std::io::Read;
 use std::path::Path;
 
 use bytes::Bytes;
+use kiln_ir::{Error, Limits, Result};
 use prost::Message;
 
-use crate::error::{Error, Result};
 use crate::file;
-use crate::limits::Limits;
 use crate::proto::{ModelProto, OperatorSetIdProto, Version};
 
 /// The first IR version that was released; it brought the opset imports.

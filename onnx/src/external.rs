@@ -9,8 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use kiln_ir::{Error, Result};
 
-use crate::error::{Error, Result};
 use crate::proto::{StringStringEntryProto, TensorProto};
 use crate::{beneath, file};
 
@@ -207,7 +207,7 @@ fn parse_number(key: &str, text: &str) -> Result<u64> {
 mod tests {
     use super::*;
 
-    fn entries(pairs: &[(&str, &str)]) -> Vec<StringStringEntryProto> {
+    fn entries(pairs: Entries) -> Vec<StringStringEntryProto> {
         let entry = |&(key, value): &(&str, &str)| StringStringEntryProto {
             key: Some(key.into()),
             value: Some(value.into()),
@@ -215,7 +215,7 @@ mod tests {
         pairs.iter().map(entry).collect()
     }
 
-    fn tensor(pairs: &[(&str, &str)]) -> TensorProto {
+    fn tensor(pairs: Entries) -> TensorProto {
         TensorProto { external_data: entries(pairs), ..Default::default() }
     }
 
@@ -254,10 +254,12 @@ mod tests {
         }
     }
 
+    type Entries<'a> = &'a [(&'a str, &'a str)];
+
     #[test]
     fn slices_are_cut_where_the_entries_say() {
         let place = place();
-        let cases: [(&[(&str, &str)], &[u8]); 9] = [
+        let cases: [(Entries, &[u8]); 9] = [
             (&[("location", "sub/w")], b"0123456789"),
             (&[("location", "./sub/./w")], b"0123456789"),
             (&[("location", "sub/w"), ("offset", "4")], b"456789"),
@@ -279,7 +281,7 @@ mod tests {
         let place = place();
         let huge = u64::MAX.to_string();
         let w = ("location", "sub/w");
-        let cases: [(&[(&str, &str)], &str); 16] = [
+        let cases: [(Entries, &str); 16] = [
             (&[], "no location"),
             (&[("offset", "0")], "no location"),
             (&[("location", "")], "names no file"),

@@ -3,20 +3,24 @@
 //! ```text
 //! path ─open─▶ ModelProto          decode    is it a model, of a version kiln knows?
 //! TensorProto ─▶ Tensor, and back  tensor    every dtype, inline, typed, sparse or external
+//! .pb ─▶ Datum, and back           datum     sequences, maps and optionals too
 //! external_data ─▶ Bytes           external  mapped files that cannot leave the model's folder
 //! ```
 //!
 //! No code here knows what an operator means.
 
 mod beneath;
+pub mod datum;
 pub mod decode;
-pub mod error;
 pub mod external;
 mod file;
-pub mod limits;
+mod packed;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod proto;
+pub mod tensor;
 
+pub use datum::{datum_from_proto, datum_to_proto};
 pub use decode::{decode, open};
 pub use external::Resolver;
+pub use tensor::{sparse_from_proto, tensor_from_proto, tensor_to_proto};
