@@ -1,1 +1,3 @@
 //! kiln
+
+pub mod npy;
