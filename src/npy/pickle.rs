@@ -125,7 +125,7 @@ impl<'a> Machine<'a> {
         let value = match code {
             b')' => Value::Tuple(vec![]),
             b']' => Value::List(vec![]),
-            b't' => self.tuple_from_mark()?,
+            b't' => self.marked_tuple()?,
             0x85..=0x87 => {
                 let Some(at) = self.stack.len().checked_sub(usize::from(code - 0x84)) else {
                     return invalid("the pickle's stack is empty");
@@ -138,12 +138,12 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn tuple_from_mark(&mut self) -> Result<Value<'a>> {
-        Ok(tuple(self.from_mark()?))
+    fn marked_tuple(&mut self) -> Result<Value<'a>> {
+        Ok(tuple(self.since_mark()?))
     }
 
     fn append(&mut self, code: u8) -> Result<()> {
-        let items = if code == b'a' { vec![self.pop()?] } else { self.from_mark()? };
+        let items = if code == b'a' { vec![self.pop()?] } else { self.since_mark()? };
         let Some(Value::List(list)) = self.stack.last_mut() else {
             return invalid("the pickle appends to something that is not a list");
         };
@@ -165,7 +165,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn from_mark(&mut self) -> Result<Vec<Value<'a>>> {
+    fn since_mark(&mut self) -> Result<Vec<Value<'a>>> {
         match self.stack.iter().rposition(|v| matches!(v, Value::Mark)) {
             Some(mark) => {
                 let items = self.stack.split_off(mark + 1);
