@@ -96,7 +96,9 @@ impl Format {
                 // Half a step above the largest value still rounds down to it (its pattern's
                 // successor is even only where the largest is odd).
                 Overflow::Infinite if a < max + step / 2.0 => finite - 1,
-                Overflow::Infinite if a == max + step / 2.0 && (finite - 1) % 2 == 0 => finite - 1,
+                Overflow::Infinite if a == max + step / 2.0 && (finite - 1).is_multiple_of(2) => {
+                    finite - 1
+                }
                 Overflow::Infinite if self.special == Special::Ieee => finite,
                 Overflow::Infinite => return self.overflowed(x),
             }

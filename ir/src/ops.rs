@@ -1,0 +1,60 @@
+//! The operator families: one file each, with schema rows, inference, definition and tests.
+
+use std::sync::Arc;
+
+use crate::op::{Operator, families};
+
+pub mod binary;
+pub mod source;
+pub mod unary;
+
+families! {
+    source: Input, Const;
+    unary: Unary;
+    binary: Binary;
+}
+
+impl Op {
+    /// A fused operator as a graph of standard operators with the same inputs and outputs;
+    /// `None` for an operator that is standard itself.
+    pub fn expansion(&self) -> Option<crate::Graph> {
+        None
+    }
+}
+
+/// What the tests of every family use.
+#[cfg(test)]
+pub(crate) mod testing {
+    use kiln_tensor::{Datum, Tensor};
+
+    use crate::{Context, Graph, Result, eval, text};
+
+    /// Runs the text of a graph on tensors.
+    pub fn run(graph: &str, inputs: &[Tensor]) -> Result<Vec<Datum>> {
+        let g: Graph = text::parse(graph)?;
+        crate::verify::verify(&g)?;
+        eval::run(&g, &Context::default(), inputs.iter().cloned().map(Datum::Tensor).collect())
+    }
+
+    /// Runs the text of a graph on tensors and returns its only output, which must be a tensor.
+    pub fn run1(graph: &str, inputs: &[Tensor]) -> Result<Tensor> {
+        let out = run(graph, inputs)?;
+        assert_eq!(out.len(), 1, "one output expected");
+        Ok(out[0].as_tensor()?.clone())
+    }
+
+    /// The inferred types of the outputs, as text.
+    pub fn types(graph: &str) -> Result<Vec<String>> {
+        let g = text::parse(graph)?;
+        Ok(g.outputs().iter().map(|(_, v)| g.ty(*v).to_string()).collect())
+    }
+
+    /// Asserts that two float slices agree within `tol`, NaN with NaN.
+    pub fn assert_close(got: &[f32], want: &[f32], tol: f32) {
+        assert_eq!(got.len(), want.len(), "{got:?} vs {want:?}");
+        for (i, (g, w)) in got.iter().zip(want).enumerate() {
+            let same = (g.is_nan() && w.is_nan()) || g == w || (g - w).abs() <= tol;
+            assert!(same, "element {i}: {g} vs {w}");
+        }
+    }
+}
