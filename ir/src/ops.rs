@@ -14,6 +14,14 @@ families! {
     binary: Binary;
 }
 
+impl Op {
+    /// A fused operator as a graph of standard operators with the same inputs and outputs;
+    /// `None` for an operator that is standard itself.
+    pub fn expansion(&self) -> Option<crate::Graph> {
+        None
+    }
+}
+
 /// What the tests of every family use.
 #[cfg(test)]
 pub(crate) mod testing {

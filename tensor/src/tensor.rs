@@ -133,7 +133,8 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// The bytes in row-major order, little-endian on every machine that kiln runs on; none for strings.
+    /// The bytes in row-major order, little-endian on every machine that kiln runs on;
+    /// none for strings.
     pub fn bytes(&self) -> &[u8] {
         match &self.data {
             Data::Owned(s) => s.bytes(),
