@@ -33,7 +33,7 @@ pub use eval::{Cancel, Context};
 pub use graph::{Graph, Node, NodeId, Value};
 pub use infer::Infer;
 pub use limits::Limits;
-pub use rewrite::{Decline, Edit, Rewrite, Source, Verdict};
 pub use op::{Op, Operator, Traits};
+pub use rewrite::{Decline, Edit, Rewrite, Source, Verdict};
 pub use schema::{Build, Built, Schema};
 pub use types::{Fact, TensorType, Type};

@@ -222,8 +222,7 @@ fn add_nodes(g: &mut Graph, rule: &str, name: &str, nodes: &[NewNode]) -> Result
         made.push(match node {
             NewNode::Const(t) => g.constant(&name, t.clone()).node,
             NewNode::Op(op, inputs) => {
-                let inputs: Vec<_> =
-                    inputs.iter().map(|s| s.map(|s| resolve(s, &made))).collect();
+                let inputs: Vec<_> = inputs.iter().map(|s| s.map(|s| resolve(s, &made))).collect();
                 g.add(&name, (**op).clone(), &inputs)
                     .map_err(|e| Error::bug(format!("{rule} made a wrong node: {e}")))?
             }

@@ -5,7 +5,9 @@ use std::time::Instant;
 use kiln_ir::rewrite;
 use kiln_ir::{Error, Graph, Limits, Op, Result, Rewrite, verify};
 
-use crate::clean::{dead::Dead, duplicate::Duplicate, fold::Fold, fold_shape::FoldShape, noop::Noop};
+use crate::clean::{
+    dead::Dead, duplicate::Duplicate, fold::Fold, fold_shape::FoldShape, noop::Noop,
+};
 use crate::report::{Declined, Observer, PassReport, Report};
 
 /// Rules that may run in any order until none fires.
@@ -114,9 +116,8 @@ fn run_rule(g: &mut Graph, rule: &dyn Rewrite, entry: usize, report: &mut Report
     let pass = &mut report.passes[entry];
     pass.fired += outcome.patches.len();
     // Later runs see the same near-misses again.
-    pass.declined = (outcome.declined.into_iter())
-        .map(|(node, reason)| Declined { node, reason })
-        .collect();
+    pass.declined =
+        (outcome.declined.into_iter()).map(|(node, reason)| Declined { node, reason }).collect();
     pass.micros += u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
     report.patches.extend(outcome.patches);
     Ok(())
