@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::op::{Operator, families};
 
 pub mod binary;
+pub mod forest;
+pub mod scores;
 pub mod source;
 pub mod unary;
 
@@ -12,6 +14,7 @@ families! {
     source: Input, Const;
     unary: Unary;
     binary: Binary;
+    forest: TreeEnsemble;
 }
 
 /// What the tests of every family use.
