@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::op::{Operator, families};
 
 pub mod binary;
+pub mod forest;
 pub mod layout;
+pub mod scores;
 pub mod source;
 pub mod unary;
 
@@ -14,6 +16,7 @@ families! {
     unary: Unary;
     binary: Binary;
     layout: Layout;
+    forest: TreeEnsemble;
 }
 
 impl Op {
