@@ -224,7 +224,8 @@ impl Unary {
         }
     }
 
-    fn float<T: Float>(self, x: T) -> T {
+    /// The value at `x`, for functions whose result is a float.
+    pub fn float<T: Float>(self, x: T) -> T {
         match self {
             Unary::Function(f) => f.apply(x),
             Unary::Curve(c, a, b) => c.apply(x, a, b),
