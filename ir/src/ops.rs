@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::op::{Operator, families};
 
 pub mod binary;
+pub mod cast;
 pub mod layout;
 pub mod source;
 pub mod unary;
@@ -13,6 +14,7 @@ families! {
     source: Input, Const;
     unary: Unary;
     binary: Binary;
+    cast: Cast;
     layout: Layout;
 }
 
