@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::op::{Operator, families};
 
 pub mod binary;
+pub mod cast;
 pub mod forest;
 pub mod layout;
 pub mod scores;
@@ -15,6 +16,7 @@ families! {
     source: Input, Const;
     unary: Unary;
     binary: Binary;
+    cast: Cast;
     layout: Layout;
     forest: TreeEnsemble;
 }
