@@ -7,8 +7,10 @@ use crate::op::{Operator, families};
 pub mod binary;
 pub mod forest;
 pub mod layout;
+pub mod linear;
 pub mod scores;
 pub mod source;
+pub mod svm;
 pub mod unary;
 
 families! {
@@ -17,6 +19,8 @@ families! {
     binary: Binary;
     layout: Layout;
     forest: TreeEnsemble;
+    linear: Linear;
+    svm: Svm;
 }
 
 impl Op {
