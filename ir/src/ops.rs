@@ -8,8 +8,10 @@ pub mod binary;
 pub mod cast;
 pub mod forest;
 pub mod layout;
+pub mod linear;
 pub mod scores;
 pub mod source;
+pub mod svm;
 pub mod unary;
 
 families! {
@@ -19,6 +21,8 @@ families! {
     cast: Cast;
     layout: Layout;
     forest: TreeEnsemble;
+    linear: Linear;
+    svm: Svm;
 }
 
 impl Op {

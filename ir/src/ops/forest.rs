@@ -142,7 +142,7 @@ impl Ensemble {
         forest.wide |= base.wide;
         forest.targets = labels.len();
         let kind = Kind::Classifier { labels, pair };
-        Self::new(forest, Aggregate::Sum, values, kind, attrs)
+        Self::assemble(forest, Aggregate::Sum, values, kind, attrs)
     }
 
     fn regressor(attrs: Attrs) -> Result<TreeEnsemble> {
@@ -151,7 +151,7 @@ impl Ensemble {
         forest.wide |= base.wide;
         forest.targets = targets(&attrs, &forest)?;
         let aggregate = word(&attrs, "aggregate_function", Aggregate::Sum)?;
-        Self::new(forest, aggregate, base.values, Kind::Regressor, attrs)
+        Self::assemble(forest, aggregate, base.values, Kind::Regressor, attrs)
     }
 
     fn scores(attrs: Attrs) -> Result<TreeEnsemble> {
@@ -164,10 +164,10 @@ impl Ensemble {
             3 => Aggregate::Max,
             other => invalid!("aggregate_function {other} is none of 0 to 3"),
         };
-        Self::new(forest, aggregate, vec![], Kind::Scores, attrs)
+        Self::assemble(forest, aggregate, vec![], Kind::Scores, attrs)
     }
 
-    fn new(
+    fn assemble(
         forest: Forest,
         aggregate: Aggregate,
         base: Vec<f64>,

@@ -1,6 +1,6 @@
 //! What the classical classifiers and regressors share: class labels and what becomes of scores.
 
-use kiln_tensor::{DType, Tensor};
+use kiln_tensor::{DType, Scalar, Tensor, match_scalar};
 
 use crate::{Attr, Attrs, Dim, Infer, Result, attr_enum, invalid};
 
@@ -91,6 +91,19 @@ pub fn table(cx: &mut Infer<'_>, i: usize) -> Result<(Dim, Option<Dim>)> {
     }
 }
 
+/// The number of rows of input `i`, of a type that classical models take; an error where the
+/// number of columns is known and `fits` does not hold of it.
+pub fn checked_rows(
+    cx: &mut Infer<'_>,
+    i: usize,
+    fits: impl FnOnce(usize) -> Result<()>,
+) -> Result<Dim> {
+    cx.dtype_in(i, |d| matches!(d, DType::F32 | DType::F64 | DType::I64 | DType::I32))?;
+    let (rows, columns) = table(cx, i)?;
+    columns.and_then(|c| c.as_len()).map_or(Ok(()), fits)?;
+    Ok(rows)
+}
+
 /// The numbers of rows and columns of a tensor; a vector is one row.
 pub fn rows_and_columns(x: &Tensor) -> Result<(usize, usize)> {
     match *x.shape() {
@@ -98,6 +111,15 @@ pub fn rows_and_columns(x: &Tensor) -> Result<(usize, usize)> {
         [rows, columns] => Ok((rows, columns)),
         _ => invalid!("the input has shape {:?}, expected rows of features", x.shape()),
     }
+}
+
+/// Reads the leading columns of a row that begins at element `at`.
+pub fn read_row(x: &Tensor, at: usize, out: &mut [f64]) -> Result<()> {
+    match_scalar!(x.dtype(), T => {
+        let row = x.as_slice::<T>()?.iter().skip(at);
+        out.iter_mut().zip(row).for_each(|(o, v)| *o = v.to_f64());
+    }, else invalid!("classical models take no {}", x.dtype()));
+    Ok(())
 }
 
 /// The place of the greatest score, the first where several are; NaN is never greater.
@@ -165,6 +187,17 @@ fn softmax(scores: &mut [f64], counts: impl Fn(f64) -> bool) {
     }
 }
 
+/// The scores of two classes of which the second has score `s`: the first has `1 - s` if
+/// `complement`, else `-s`. The logistic transform looks at `-s` whatever `complement` says.
+pub fn opposed(s: f64, complement: bool, post: PostTransform) -> [f64; 2] {
+    match post {
+        PostTransform::Logistic => [logistic(-s), logistic(s)],
+        PostTransform::Probit => [1.0 - probit(s), probit(s)],
+        _ if complement => [1.0 - s, s],
+        _ => [-s, s],
+    }
+}
+
 /// `1 / (1 + exp(-x))`, without overflow.
 pub fn logistic(x: f64) -> f64 {
     let small = 1.0 / (1.0 + (-x.abs()).exp());
@@ -200,6 +233,9 @@ mod tests {
         assert_eq!(apply(SoftmaxZero, &[1.0, 0.0, 1.0]), [0.5, 0.0, 0.5]);
         assert_eq!(apply(SoftmaxZero, &[0.0, 0.0]), [0.0, 0.0]);
         assert_eq!(apply(Logistic, &[0.0, -1000.0, 1000.0]), [0.5, 0.0, 1.0]);
+        assert_eq!(opposed(0.25, true, None), [0.75, 0.25]);
+        assert_eq!(opposed(0.25, false, None), [-0.25, 0.25]);
+        assert_eq!(opposed(0.0, true, Logistic), [0.5, 0.5]);
         // By the approximation; the exact value at 0.3 is -0.5244.
         assert_eq!(apply(Probit, &[0.3, 0.5]), [-0.5244, 0.0]);
     }

@@ -1,10 +1,10 @@
 //! The scores of rows.
 
-use kiln_tensor::{DType, Scalar, Tensor, match_scalar};
+use kiln_tensor::{DType, Tensor};
 
 use super::canonical::Vote;
 use super::{Aggregate, Ensemble, Kind, Pair};
-use crate::ops::scores::{PostTransform, argmax, logistic, probit, rows_and_columns};
+use crate::ops::scores::{PostTransform, argmax, opposed, read_row, rows_and_columns};
 use crate::{Context, Result, invalid};
 
 /// What an ensemble makes of a table.
@@ -125,28 +125,9 @@ fn second_wins(s: f64, positive: bool) -> usize {
     usize::from(s > if positive { 0.5 } else { 0.0 })
 }
 
-/// The scores of two classes of which the second has score `s`.
-fn opposed(s: f64, positive: bool, post: PostTransform) -> [f64; 2] {
-    match post {
-        PostTransform::Logistic => [logistic(-s), logistic(s)],
-        PostTransform::Probit => [1.0 - probit(s), probit(s)],
-        _ if positive => [1.0 - s, s],
-        _ => [-s, s],
-    }
-}
-
 /// The class of the greatest score among those that were voted for.
 fn best_seen(row: &Row) -> usize {
     let seen = row.scores.iter().zip(&row.seen);
     let scores: Vec<f64> = seen.map(|(&s, &seen)| if seen { s } else { f64::NAN }).collect();
     argmax(&scores)
-}
-
-/// Reads the leading columns of a row that begins at element `at`.
-fn read_row(x: &Tensor, at: usize, out: &mut [f64]) -> Result<()> {
-    match_scalar!(x.dtype(), T => {
-        let row = x.as_slice::<T>()?.iter().skip(at);
-        out.iter_mut().zip(row).for_each(|(o, v)| *o = v.to_f64());
-    }, else invalid!("trees take no {}", x.dtype()));
-    Ok(())
 }

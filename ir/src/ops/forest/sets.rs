@@ -55,12 +55,12 @@ pub fn merge_chains(f: &mut Forest) {
     };
     let mut inner = vec![false; f.nodes.len()];
     (0..f.nodes.len()).filter_map(|i| follows(f, i)).for_each(|j| inner[j] = true);
-    for head in 0..f.nodes.len() {
+    for (head, inner) in inner.into_iter().enumerate() {
         let mut last = head;
         let mut values = Vec::new();
         let mut missing = f.nodes[head].missing;
         // A cycle of equalities has no head, and is found as a cycle later.
-        while let Some(j) = follows(f, last).filter(|_| !inner[head]) {
+        while let Some(j) = follows(f, last).filter(|_| !inner) {
             if let Test::Eq(v) = f.nodes[last].test {
                 values.push(v);
             }
