@@ -251,7 +251,7 @@ impl Exporter {
             out.push(AttributeProto {
                 name: Some(name.to_owned()),
                 r#type: Some(AttributeType::Graph as i32),
-                g: Some(self.graph(body, &outer, own, names)?),
+                g: Some(Box::new(self.graph(body, &outer, own, names)?)),
                 ..Default::default()
             });
         }
@@ -281,7 +281,7 @@ fn constant_node(t: &crate::proto::TensorProto) -> NodeProto {
     let value = AttributeProto {
         name: Some("value".to_owned()),
         r#type: Some(AttributeType::Tensor as i32),
-        t: Some(t.clone()),
+        t: Some(Box::new(t.clone())),
         ..Default::default()
     };
     NodeProto {
