@@ -170,7 +170,11 @@ impl Exporter {
             .iter()
             .map(|v| v.map_or(String::new(), |v| value_names[&v].clone()))
             .collect();
-        let outputs = g.outputs_of(id).map(|v| value_names[&v].clone()).collect();
+        // An optional output that nothing reads is left out.
+        let name = |v: Value| if g.is_read(v) { value_names[&v].clone() } else { String::new() };
+        let mut outputs: Vec<String> = g.outputs_of(id).map(name).collect();
+        let last = outputs.iter().rposition(|o| !o.is_empty()).unwrap_or(0);
+        outputs.truncate(last + 1);
         let (domain, op) = self.operator(node)?;
         let attribute = self.attributes(node, &mut inputs, names)?;
         proto.node.push(NodeProto {
