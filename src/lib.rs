@@ -1,3 +1,24 @@
-//! kiln
+//! kiln imports ONNX and ONNX-ML models into one graph, optimizes it, and runs it.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), kiln::Error> {
+//! let model = kiln::Model::load("model.onnx")?;
+//! let session = model.compile(&kiln::Options::default())?;
+//! let x = kiln::Tensor::from_vec(&[1, 4], vec![5.1f32, 3.5, 1.4, 0.2])?;
+//! for (name, value) in session.run(vec![("X".to_owned(), x.into())])? {
+//!     println!("{name}: {value:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
+mod builder;
+mod model;
 pub mod npy;
+mod session;
+
+pub use builder::{BackendKind, Options};
+pub use kiln_ir::{Cancel, Error, Graph, Kind, Limits, NodeInfo, Result, Type};
+pub use kiln_tensor::{DType, Datum, Map, MapKeys, Tensor};
+pub use model::{Model, ValueInfo};
+pub use session::Session;

@@ -1,7 +1,7 @@
 //! Attributes: `AttributeProto` into `Attr`, and back. Bodies are left to the importer.
 
 use bytes::Bytes;
-use kiln_ir::{Attr, Error, Result};
+use kiln_ir::{Attr, Error, Limits, Result};
 
 use crate::Resolver;
 use crate::proto::AttributeProto;
@@ -33,26 +33,32 @@ fn guessed(a: &AttributeProto) -> T {
 }
 
 /// The value of an attribute that holds no body.
-pub(crate) fn attr_from_proto(a: &AttributeProto, resolver: Option<&Resolver>) -> Result<Attr> {
+pub(crate) fn attr_from_proto(
+    a: &AttributeProto,
+    resolver: Option<&Resolver>,
+    limits: &Limits,
+) -> Result<Attr> {
     let name = a.name.as_deref().unwrap_or_default();
     let missing = || Error::invalid(format!("attribute `{name}` has no value of its own type"));
     match kind(a) {
         T::Float => Ok(Attr::Float(a.f.unwrap_or_default())),
         T::Int => Ok(Attr::Int(a.i.unwrap_or_default())),
         T::String => Ok(Attr::String(text(a.s.as_ref().unwrap_or(&Bytes::new()), name)?)),
-        T::Tensor => tensor_from_proto(a.t.as_ref().ok_or_else(missing)?, resolver).map(Attr::Tensor),
+        T::Tensor => {
+            tensor_from_proto(a.t.as_ref().ok_or_else(missing)?, resolver, limits).map(Attr::Tensor)
+        }
         T::Floats => Ok(Attr::Floats(a.floats.clone())),
         T::Ints => Ok(Attr::Ints(a.ints.clone())),
         T::Strings => {
             Ok(Attr::Strings(a.strings.iter().map(|s| text(s, name)).collect::<Result<_>>()?))
         }
         T::Tensors => {
-            let read = |t| tensor_from_proto(t, resolver);
+            let read = |t| tensor_from_proto(t, resolver, limits);
             Ok(Attr::Tensors(a.tensors.iter().map(read).collect::<Result<_>>()?))
         }
         T::SparseTensor => {
             let sparse = a.sparse_tensor.as_ref().ok_or_else(missing)?;
-            sparse_from_proto(sparse, resolver).map(Attr::Tensor)
+            sparse_from_proto(sparse, resolver, limits).map(Attr::Tensor)
         }
         // A type travels as its text, which `text::parse_type` reads.
         T::TypeProto => {
@@ -85,7 +91,7 @@ pub(crate) fn attr_to_proto(name: &str, attr: &Attr) -> Option<AttributeProto> {
             T::String
         }
         Attr::Tensor(t) => {
-            p.t = Some(tensor_to_proto("", t));
+            p.t = Some(tensor_to_proto(t, ""));
             T::Tensor
         }
         Attr::Ints(v) => {
@@ -101,7 +107,7 @@ pub(crate) fn attr_to_proto(name: &str, attr: &Attr) -> Option<AttributeProto> {
             T::Strings
         }
         Attr::Tensors(v) => {
-            p.tensors = v.iter().map(|t| tensor_to_proto("", t)).collect();
+            p.tensors = v.iter().map(|t| tensor_to_proto(t, "")).collect();
             T::Tensors
         }
         Attr::Graph(_) => return None,

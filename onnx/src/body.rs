@@ -23,7 +23,8 @@ impl FreeNames {
         let (mut seen, mut free) = (HashSet::new(), Vec::new());
         for node in &body.node {
             let inner = self.of_node(node);
-            let read = node.input.iter().map(String::as_str).chain(inner.iter().map(String::as_str));
+            let read =
+                node.input.iter().map(String::as_str).chain(inner.iter().map(String::as_str));
             for name in read.filter(|n| !n.is_empty()) {
                 if !made.contains(name) && seen.insert(name.to_owned()) {
                     free.push(name.to_owned());

@@ -160,7 +160,7 @@ impl Exporter {
         match &node.op {
             Op::Input(_) => return Ok(()),
             Op::Const(c) => {
-                proto.initializer.push(tensor_to_proto(&value_names[&id.first()], &c.0));
+                proto.initializer.push(tensor_to_proto(&c.0, &value_names[&id.first()]));
                 return Ok(());
             }
             _ => {}
@@ -290,4 +290,9 @@ fn constant_node(t: &crate::proto::TensorProto) -> NodeProto {
         attribute: vec![value],
         ..Default::default()
     }
+}
+
+/// As [`export`], as the bytes of a file.
+pub fn export_bytes(g: &Graph, opsets: &BTreeMap<String, i64>) -> Result<Vec<u8>> {
+    Ok(prost::Message::encode_to_vec(&export(g, opsets)?))
 }

@@ -97,9 +97,12 @@ fn check_supported(graph: &GraphProto, opsets: &Opsets<'_>, functions: &Function
     missing.sort();
     missing.dedup();
     let list = missing.join(", ");
-    Err(Error::unsupported(format!("kiln lacks {} of this model's operators: {list}", missing.len()))
-        .help("`kiln ops` lists what there is")
-        .missing(missing))
+    Err(Error::unsupported(format!(
+        "kiln lacks {} of this model's operators: {list}",
+        missing.len()
+    ))
+    .help("`kiln ops` lists what there is")
+    .missing(missing))
 }
 
 fn survey<'a>(
@@ -186,9 +189,10 @@ impl<'a> Importer<'a> {
             if scope.names.contains_key(name) {
                 continue;
             }
-            let declared = input.r#type.as_ref().ok_or_else(|| {
-                Error::invalid(format!("input `{name}` has no declared type"))
-            })?;
+            let declared = input
+                .r#type
+                .as_ref()
+                .ok_or_else(|| Error::invalid(format!("input `{name}` has no declared type")))?;
             let ty = type_from_proto(declared, name)?;
             let v = scope.graph.input(name, ty);
             scope.define(name, v)?;
@@ -207,13 +211,13 @@ impl<'a> Importer<'a> {
         };
         for t in &proto.initializer {
             let name = t.name.as_deref().unwrap_or_default();
-            let tensor = named(name, tensor_from_proto(t, Some(self.resolver)))?;
+            let tensor = named(name, tensor_from_proto(t, Some(self.resolver), self.limits))?;
             let v = scope.graph.constant(name, tensor);
             scope.define(name, v)?;
         }
         for t in &proto.sparse_initializer {
             let name = sparse_name(t).unwrap_or_default();
-            let tensor = named(name, sparse_from_proto(t, Some(self.resolver)))?;
+            let tensor = named(name, sparse_from_proto(t, Some(self.resolver), self.limits))?;
             let v = scope.graph.constant(name, tensor);
             scope.define(name, v)?;
         }
@@ -300,9 +304,9 @@ impl<'a> Importer<'a> {
         let mut captures = Vec::new();
         let free = self.free.of_node(node);
         // Constants go into the bodies themselves, where inference sees them.
-        let (constant, captured): (Vec<String>, Vec<String>) = free
-            .into_iter()
-            .partition(|n| matches!(scope.names.get(n), Some(v) if scope.graph.constant_of(*v).is_some()));
+        let (constant, captured): (Vec<String>, Vec<String>) = free.into_iter().partition(
+            |n| matches!(scope.names.get(n), Some(v) if scope.graph.constant_of(*v).is_some()),
+        );
         for name in &captured {
             captures.push(scope.lookup(name)?);
         }
@@ -321,8 +325,10 @@ impl<'a> Importer<'a> {
                 continue;
             }
             let value = match kind(a) {
-                AttributeType::Graph => Attr::Graph(self.body(scope, node, a, inputs, &outer)?.into()),
-                _ => attr_from_proto(a, Some(self.resolver))?,
+                AttributeType::Graph => {
+                    Attr::Graph(self.body(scope, node, a, inputs, &outer)?.into())
+                }
+                _ => attr_from_proto(a, Some(self.resolver), self.limits)?,
             };
             attrs.set(name, value);
         }
@@ -376,7 +382,9 @@ impl<'a> Importer<'a> {
     fn body_nodes(&mut self, scope: &mut Scope<'_>, proto: &GraphProto) -> Result<()> {
         // A body may give an outer name a new meaning.
         let own = proto.initializer.iter().filter_map(|t| t.name.as_deref());
-        own.for_each(|n| drop(scope.names.remove(n)));
+        for name in own {
+            scope.names.remove(name);
+        }
         self.initializers(scope, proto)?;
         for node in &proto.node {
             for name in &node.output {
@@ -402,7 +410,9 @@ impl<'a> Importer<'a> {
         }
         if inputs.len() > f.input.len() {
             let (takes, got) = (f.input.len(), inputs.len());
-            return Err(Error::invalid(format!("function `{name}` takes {takes} inputs, got {got}")));
+            return Err(Error::invalid(format!(
+                "function `{name}` takes {takes} inputs, got {got}"
+            )));
         }
         let arguments = self.arguments(scope, node, f, inputs)?;
         let given = f.input.iter().zip(inputs);
@@ -416,9 +426,8 @@ impl<'a> Importer<'a> {
             depth: scope.depth + 1,
         };
         // An input that the call leaves out reads as left out within.
-        let absent: HashSet<&str> = f.input.iter().map(String::as_str)
-            .filter(|n| !inner.names.contains_key(*n))
-            .collect();
+        let absent: HashSet<&str> =
+            f.input.iter().map(String::as_str).filter(|n| !inner.names.contains_key(*n)).collect();
         let made = f.node.iter().try_for_each(|n| match without(n, &absent) {
             None => self.node(&mut inner, n),
             Some(n) => {
@@ -430,9 +439,7 @@ impl<'a> Importer<'a> {
         });
         let values = made.and_then(|()| f.output.iter().map(|o| inner.lookup(o)).collect());
         scope.graph = inner.graph;
-        values.map_err(|e: Error| {
-            Error::new(e.kind(), format!("in function `{name}`: {e}"))
-        })
+        values.map_err(|e: Error| Error::new(e.kind(), format!("in function `{name}`: {e}")))
     }
 
     fn arguments(
@@ -445,7 +452,7 @@ impl<'a> Importer<'a> {
         let (given, captures) = self.attributes(scope, node, inputs)?;
         let mut out = HashMap::new();
         for a in &f.attribute_proto {
-            let attr = attr_from_proto(a, Some(self.resolver))?;
+            let attr = attr_from_proto(a, Some(self.resolver), self.limits)?;
             let name = a.name.clone().unwrap_or_default();
             out.insert(name, Arguments { attr, captures: vec![] });
         }
@@ -474,8 +481,9 @@ fn without(node: &NodeProto, absent: &HashSet<&str>) -> Option<NodeProto> {
 }
 
 fn cast_to(scope: &mut Scope<'_>, name: &str, v: Value, to: DType) -> Result<Value> {
-    let attrs = Attrs::default().with("to", i64::from(crate::tensor::dtype_to_proto(to)));
-    let spec = NodeSpec { op: "Cast", opset: i64::MAX, name, inputs: vec![Some(v)], attrs, outputs: 1 };
+    let attrs = Attrs::default().with("to", i64::from(crate::tensor::dtype_to_onnx(to)));
+    let spec =
+        NodeSpec { op: "Cast", opset: i64::MAX, name, inputs: vec![Some(v)], attrs, outputs: 1 };
     Ok(schema::add(&mut scope.graph, spec)?[0])
 }
 
@@ -534,4 +542,47 @@ fn body_input_types(
             (_, i) => outer(i).map(unshaped),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_ir::text;
+    use prost::Message;
+
+    use super::*;
+
+    /// Exports the text of a graph, imports it again, and prints it.
+    fn there_and_back(graph: &str) -> String {
+        let g = text::parse(graph).expect("parses");
+        let model = crate::export(&g, &BTreeMap::new()).expect("exports");
+        let bytes = model.encode_to_vec();
+        let model = crate::decode(bytes.into(), &Limits::default()).expect("decodes");
+        let back = import(&model, &Resolver::in_memory(), &Limits::default()).expect("imports");
+        text::print(&back.graph)
+    }
+
+    #[test]
+    fn export_and_import_give_the_same_graph() {
+        let text = "x: f32[N,2]\nc = f32[2]{1.0, 2.0}\ns = Add(x, c)\n\
+                    y = LeakyRelu(s) {alpha=0.5}\nreturn y\n";
+        let sorted = |t: &str| {
+            let mut lines: Vec<_> = t.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(sorted(&there_and_back(text)), sorted(text));
+    }
+
+    #[test]
+    fn every_missing_operator_is_listed_at_once() {
+        let node = |op: &str| NodeProto {
+            op_type: Some(op.to_owned()),
+            output: vec![op.to_owned()],
+            ..Default::default()
+        };
+        let graph = GraphProto { node: vec![node("Foo"), node("Bar")], ..Default::default() };
+        let model = ModelProto { graph: Some(graph), ..Default::default() };
+        let e = import(&model, &Resolver::in_memory(), &Limits::default()).expect_err("unknown");
+        assert_eq!(e.missing_ops(), ["ai.onnx::Bar", "ai.onnx::Foo"]);
+    }
 }

@@ -9,18 +9,26 @@
 //!
 //! No code here knows what an operator means.
 
+mod attribute;
 mod beneath;
+mod body;
 pub mod datum;
 pub mod decode;
+pub mod export;
 pub mod external;
 mod file;
+mod functions;
+pub mod import;
 mod packed;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod proto;
 pub mod tensor;
+pub mod types;
 
 pub use datum::{datum_from_proto, datum_to_proto};
 pub use decode::{decode, open};
+pub use export::{export, export_bytes};
 pub use external::Resolver;
+pub use import::{Imported, import};
 pub use tensor::{sparse_from_proto, tensor_from_proto, tensor_to_proto};

@@ -5,7 +5,7 @@ use kiln_tensor::DType;
 
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{TensorShapeProto, TypeProto, type_proto};
-use crate::tensor::{dtype_from_proto, dtype_to_proto};
+use crate::tensor::{dtype_from_onnx, dtype_to_onnx};
 
 /// The type that a proto declares for the value `name`; an error where it declares none.
 ///
@@ -36,7 +36,7 @@ pub fn type_from_proto(proto: &TypeProto, name: &str) -> Result<Type> {
 }
 
 fn dtype(number: Option<i32>, name: &str) -> Result<DType> {
-    dtype_from_proto(number.unwrap_or(0))
+    dtype_from_onnx(number.unwrap_or(0))
         .map_err(|e| Error::invalid(format!("the declared type of `{name}`: {}", e.message())))
 }
 
@@ -70,7 +70,7 @@ pub fn type_to_proto(ty: &Type) -> TypeProto {
     use type_proto::Value as V;
     let value = match ty {
         Type::Tensor(t) => V::TensorType(type_proto::Tensor {
-            elem_type: Some(dtype_to_proto(t.dtype)),
+            elem_type: Some(dtype_to_onnx(t.dtype)),
             shape: t.shape.as_deref().map(shape_to_proto),
         }),
         Type::Sequence(t) => V::SequenceType(Box::new(type_proto::Sequence {
@@ -80,7 +80,7 @@ pub fn type_to_proto(ty: &Type) -> TypeProto {
             elem_type: Some(Box::new(type_to_proto(t))),
         })),
         Type::Map(k, v) => V::MapType(Box::new(type_proto::Map {
-            key_type: Some(dtype_to_proto(*k)),
+            key_type: Some(dtype_to_onnx(*k)),
             value_type: Some(Box::new(type_to_proto(v))),
         })),
     };
