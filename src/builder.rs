@@ -60,8 +60,8 @@ impl Default for Options {
 /// Runs the passes that the options ask for on a copy of the model's graph.
 pub(crate) fn optimize(model: &Model, options: &Options) -> Result<(Graph, Report)> {
     let mut graph = model.graph.clone();
-    let pipeline = kiln_passes::pipeline(options.opt_level, &options.skip)?;
-    let report = kiln_passes::run(&mut graph, &pipeline, model.limits())?;
+    let pipeline = kiln_passes::pipeline(options.opt_level, &options.skip, model.limits())?;
+    let report = kiln_passes::run(&mut graph, &pipeline)?;
     Ok((graph, report))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use kiln_tensor::Tensor;
+use kiln_tensor::{DType, Tensor};
 
 use crate::{Error, Graph, Result, invalid};
 
@@ -169,6 +169,73 @@ impl AttrValue for bool {
     }
 }
 
+/// The element types by their numbers in ONNX files; the rest of the numbers mean none.
+const DTYPES: &[(i64, DType)] = &[
+    (1, DType::F32),
+    (2, DType::U8),
+    (3, DType::I8),
+    (4, DType::U16),
+    (5, DType::I16),
+    (6, DType::I32),
+    (7, DType::I64),
+    (8, DType::String),
+    (9, DType::Bool),
+    (10, DType::F16),
+    (11, DType::F64),
+    (12, DType::U32),
+    (13, DType::U64),
+    (14, DType::C64),
+    (15, DType::C128),
+    (16, DType::BF16),
+    (17, DType::F8E4M3FN),
+    (18, DType::F8E4M3FNUZ),
+    (19, DType::F8E5M2),
+    (20, DType::F8E5M2FNUZ),
+    (21, DType::U4),
+    (22, DType::I4),
+    (23, DType::F4E2M1),
+    (24, DType::F8E8M0),
+    (25, DType::U2),
+    (26, DType::I2),
+];
+
+impl AttrValue for DType {
+    /// Reads the number that ONNX gives the type, or (as in opset 1) its name.
+    fn from_attr(attr: Attr) -> Result<Self> {
+        if let Attr::String(name) = &attr {
+            return named_dtype(name);
+        }
+        let n = i64::from_attr(attr)?;
+        let found = DTYPES.iter().find(|(code, _)| *code == n).map(|&(_, d)| d);
+        found.ok_or_else(|| Error::invalid(format!("{n} is the number of no element type")))
+    }
+    fn into_attr(self) -> Option<Attr> {
+        DTYPES.iter().find(|(_, d)| *d == self).map(|&(code, _)| Attr::Int(code))
+    }
+}
+
+/// The type of this name in the schema of ONNX files, such as `FLOAT`.
+fn named_dtype(name: &str) -> Result<DType> {
+    Ok(match name {
+        "FLOAT" => DType::F32,
+        "DOUBLE" => DType::F64,
+        "STRING" => DType::String,
+        "COMPLEX64" => DType::C64,
+        "COMPLEX128" => DType::C128,
+        "FLOAT16" => DType::F16,
+        "BOOL" => DType::Bool,
+        "UINT8" => DType::U8,
+        "UINT16" => DType::U16,
+        "UINT32" => DType::U32,
+        "UINT64" => DType::U64,
+        "INT8" => DType::I8,
+        "INT16" => DType::I16,
+        "INT32" => DType::I32,
+        "INT64" => DType::I64,
+        _ => invalid!("`{name}` is the name of no element type"),
+    })
+}
+
 impl<T: AttrValue> AttrValue for Option<T> {
     fn from_attr(attr: Attr) -> Result<Self> {
         T::from_attr(attr).map(Some)
@@ -309,6 +376,16 @@ mod tests {
         assert_eq!(e, Example { alpha: 1.0, trans_a: true, axis: 2, pads: None });
         assert!(a.is_empty());
         assert_eq!(e.write(), Attrs::default().with("axis", 2i64).with("transA", true));
+    }
+
+    #[test]
+    fn every_element_type_has_a_number() {
+        for &d in DType::ALL {
+            let attr = d.into_attr().expect("a number");
+            assert_eq!(DType::from_attr(attr).expect("reads back"), d);
+        }
+        assert!(DType::from_attr(Attr::Int(0)).is_err());
+        assert_eq!(DType::from_attr(Attr::String("INT64".into())).expect("name"), DType::I64);
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl Context {
     /// The number of elements of a tensor to be made; an error where it is over the limit.
     pub fn numel(&self, dtype: DType, shape: &[usize]) -> Result<usize> {
         let n = shape::numel(shape)?;
-        let bytes = (n as u64).saturating_mul(dtype.size().max(1) as u64);
+        let each = if dtype == DType::String { size_of::<String>() } else { dtype.size() };
+        let bytes = (n as u64).saturating_mul(each as u64);
         if bytes > self.limits.tensor_bytes.min(self.limits.memory_bytes) {
             let text = format!("a tensor {dtype}{shape:?} needs {bytes} bytes");
             return Err(Error::limit("tensor-bytes", text));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::op::{Operator, families};
 
 pub mod binary;
+pub mod layout;
 pub mod source;
 pub mod unary;
 
@@ -12,6 +13,7 @@ families! {
     source: Input, Const;
     unary: Unary;
     binary: Binary;
+    layout: Layout;
 }
 
 impl Op {

@@ -91,7 +91,7 @@ pub(crate) fn attr_to_proto(name: &str, attr: &Attr) -> Option<AttributeProto> {
             T::String
         }
         Attr::Tensor(t) => {
-            p.t = Some(tensor_to_proto(t, ""));
+            p.t = Some(tensor_to_proto(t, "").into());
             T::Tensor
         }
         Attr::Ints(v) => {

@@ -59,5 +59,5 @@ pub(crate) fn sparse_name(t: &crate::proto::SparseTensorProto) -> Option<&str> {
 
 /// The graphs that an attribute holds.
 pub(crate) fn bodies(a: &AttributeProto) -> impl Iterator<Item = &GraphProto> {
-    a.g.iter().chain(&a.graphs)
+    a.g.as_deref().into_iter().chain(&a.graphs)
 }

@@ -241,9 +241,11 @@ fn optional(value: Option<&Datum>, name: &str) -> Result<OptionalProto> {
         OptionalProto { name: some_name(name), elem_type: Some(kind as i32), ..Default::default() };
     match value {
         None => (),
-        Some(Datum::Tensor(tensor)) => proto.tensor_value = Some(tensor_to_proto(tensor, "")),
-        Some(Datum::Sequence(all)) => proto.sequence_value = Some(sequence(all, "")?),
-        Some(Datum::Map(m)) => proto.map_value = Some(map(m, "")?),
+        Some(Datum::Tensor(tensor)) => {
+            proto.tensor_value = Some(Box::new(tensor_to_proto(tensor, "")))
+        }
+        Some(Datum::Sequence(all)) => proto.sequence_value = Some(Box::new(sequence(all, "")?)),
+        Some(Datum::Map(m)) => proto.map_value = Some(Box::new(map(m, "")?)),
         Some(Datum::Optional(value)) => {
             proto.optional_value = Some(Box::new(optional(value.as_deref(), "")?));
         }

@@ -288,7 +288,7 @@ mod tests {
     fn deep_nesting_is_an_error() {
         let mut graph = GraphProto::default();
         for _ in 0..200 {
-            let attribute = AttributeProto { g: Some(graph), ..Default::default() };
+            let attribute = AttributeProto { g: Some(Box::new(graph)), ..Default::default() };
             let node = NodeProto { attribute: vec![attribute], ..Default::default() };
             graph = GraphProto { node: vec![node], ..Default::default() };
         }

@@ -170,7 +170,11 @@ impl Exporter {
             .iter()
             .map(|v| v.map_or(String::new(), |v| value_names[&v].clone()))
             .collect();
-        let outputs = g.outputs_of(id).map(|v| value_names[&v].clone()).collect();
+        // An optional output that nothing reads is left out.
+        let name = |v: Value| if g.is_read(v) { value_names[&v].clone() } else { String::new() };
+        let mut outputs: Vec<String> = g.outputs_of(id).map(name).collect();
+        let last = outputs.iter().rposition(|o| !o.is_empty()).unwrap_or(0);
+        outputs.truncate(last + 1);
         let (domain, op) = self.operator(node)?;
         let attribute = self.attributes(node, &mut inputs, names)?;
         proto.node.push(NodeProto {
@@ -251,7 +255,7 @@ impl Exporter {
             out.push(AttributeProto {
                 name: Some(name.to_owned()),
                 r#type: Some(AttributeType::Graph as i32),
-                g: Some(self.graph(body, &outer, own, names)?),
+                g: Some(self.graph(body, &outer, own, names)?.into()),
                 ..Default::default()
             });
         }
@@ -281,7 +285,7 @@ fn constant_node(t: &crate::proto::TensorProto) -> NodeProto {
     let value = AttributeProto {
         name: Some("value".to_owned()),
         r#type: Some(AttributeType::Tensor as i32),
-        t: Some(t.clone()),
+        t: Some(t.clone().into()),
         ..Default::default()
     };
     NodeProto {

@@ -1,20 +1,14 @@
 //! Rewrites of the graph: one pass, one file; the order of phases in `pipeline`.
+//!
+//! A pass file holds a picture before and after, what it saves, whether it is exact, the rule
+//! and its tests. Its name is the name of the rule, of the flag `--skip NAME`, and of the word
+//! in every report.
 
-use kiln_ir::{Graph, Limits, Result};
+mod clean;
+mod pipeline;
+mod report;
+#[cfg(test)]
+mod testing;
 
-/// What the passes did.
-#[derive(Clone, Debug, Default)]
-pub struct Report {}
-
-/// Passes in the order in which they run.
-pub struct Pipeline {}
-
-/// The passes of a level, those in `skip` left out; an error names an unknown one.
-pub fn pipeline(_level: u8, _skip: &[String]) -> Result<Pipeline> {
-    Ok(Pipeline {})
-}
-
-/// Runs the passes.
-pub fn run(_graph: &mut Graph, _pipeline: &Pipeline, _limits: &Limits) -> Result<Report> {
-    Ok(Report {})
-}
+pub use pipeline::{Pipeline, names, pipeline, run, run_observed};
+pub use report::{Declined, Observer, PassReport, Report};

@@ -7,6 +7,18 @@ use std::path::{Path, PathBuf};
 
 const FILES: [&str; 2] = ["onnx-ml.proto", "onnx-data.proto"];
 
+/// Large and mostly absent: inline, they make every attribute five times its size.
+const BOXED: [&str; 8] = [
+    "AttributeProto.t",
+    "AttributeProto.g",
+    "AttributeProto.sparse_tensor",
+    "AttributeProto.tp",
+    "OptionalProto.tensor_value",
+    "OptionalProto.sparse_tensor_value",
+    "OptionalProto.sequence_value",
+    "OptionalProto.map_value",
+];
+
 /// Regenerates the committed file.
 pub fn write() -> Result<(), String> {
     let path = target();
@@ -37,6 +49,9 @@ fn generate() -> Result<String, String> {
     // Raw data then stays a slice of the file it came from; and the comments of the .proto files,
     // whose indented text rustdoc would run as tests, stay there.
     config.bytes(["."]).disable_comments(["."]);
+    for field in BOXED {
+        config.boxed(format!(".onnx.{field}"));
+    }
     let module = prost_build::Module::from_protobuf_package_name("onnx");
     let requests = set.file.into_iter().map(|file| (module.clone(), file)).collect();
     let mut modules = config.generate(requests).map_err(|e| e.to_string())?;

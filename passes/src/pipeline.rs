@@ -1,0 +1,128 @@
+//! The only place where the order of passes lives.
+
+use std::time::Instant;
+
+use kiln_ir::rewrite;
+use kiln_ir::{Error, Graph, Limits, Op, Result, Rewrite, verify};
+
+use crate::clean::{
+    dead::Dead, duplicate::Duplicate, fold::Fold, fold_shape::FoldShape, noop::Noop,
+};
+use crate::report::{Declined, Observer, PassReport, Report};
+
+/// Rules that may run in any order until none fires.
+struct Phase {
+    name: &'static str,
+    rules: Vec<Box<dyn Rewrite>>,
+}
+
+/// Phases in the order in which they run.
+pub struct Pipeline {
+    phases: Vec<Phase>,
+}
+
+/// A rule may enable another in its phase this many times; it never takes as many.
+const ROUNDS: usize = 16;
+
+fn phases(limits: &Limits) -> Vec<Phase> {
+    vec![
+        // First, because every later rule has less to look at, and sees constants as such.
+        Phase {
+            name: "clean",
+            rules: vec![
+                Box::new(Dead),
+                Box::new(Noop),
+                Box::new(FoldShape),
+                Box::new(Fold::new(limits)),
+                Box::new(Duplicate),
+            ],
+        },
+    ]
+}
+
+/// The names of all passes, in order.
+pub fn names() -> Vec<&'static str> {
+    let all = phases(&Limits::default());
+    all.iter().flat_map(|p| p.rules.iter().map(|r| r.name())).collect()
+}
+
+/// The passes of a level, those in `skip` left out: 0 none, 1 clean only, 2 and up all.
+///
+/// An error names a pass in `skip` that does not exist.
+pub fn pipeline(level: u8, skip: &[String], limits: &Limits) -> Result<Pipeline> {
+    let known = names();
+    if let Some(unknown) = skip.iter().find(|s| !known.contains(&s.as_str())) {
+        return Err(Error::invalid(format!("there is no pass `{unknown}`"))
+            .help(format!("the passes are {}", known.join(", "))));
+    }
+    let mut phases = phases(limits);
+    match level {
+        0 => phases.clear(),
+        1 => phases.retain(|p| p.name == "clean"),
+        _ => {}
+    }
+    for p in &mut phases {
+        p.rules.retain(|r| !skip.iter().any(|s| s == r.name()));
+    }
+    Ok(Pipeline { phases })
+}
+
+/// Runs the passes.
+pub fn run(g: &mut Graph, pipeline: &Pipeline) -> Result<Report> {
+    run_observed(g, pipeline, &mut ())
+}
+
+/// Runs the passes; `observer` is told after each run of each.
+pub fn run_observed(
+    g: &mut Graph,
+    pipeline: &Pipeline,
+    observer: &mut dyn Observer,
+) -> Result<Report> {
+    let mut report = Report { nodes_before: operators(g), ..Report::default() };
+    for phase in &pipeline.phases {
+        let first = report.passes.len();
+        report.passes.extend(phase.rules.iter().map(|r| PassReport {
+            name: r.name(),
+            phase: phase.name,
+            fired: 0,
+            declined: vec![],
+            micros: 0,
+        }));
+        for _ in 0..ROUNDS {
+            let before = report.patches.len();
+            for (i, rule) in phase.rules.iter().enumerate() {
+                run_rule(g, rule.as_ref(), first + i, &mut report)?;
+                observer.after(&report.passes[first + i], g);
+            }
+            if report.patches.len() == before {
+                break;
+            }
+        }
+    }
+    report.nodes_after = operators(g);
+    Ok(report)
+}
+
+/// Runs one rule and adds what it did to its entry.
+fn run_rule(g: &mut Graph, rule: &dyn Rewrite, entry: usize, report: &mut Report) -> Result<()> {
+    let start = Instant::now();
+    let outcome = rewrite::run(g, rule, report.patches.len())?;
+    if !outcome.patches.is_empty() {
+        g.reinfer()?;
+        if cfg!(debug_assertions) {
+            verify::verify(g).map_err(|e| Error::bug(format!("after {}: {e}", rule.name())))?;
+        }
+    }
+    let pass = &mut report.passes[entry];
+    pass.fired += outcome.patches.len();
+    // Later runs see the same near-misses again.
+    pass.declined =
+        (outcome.declined.into_iter()).map(|(node, reason)| Declined { node, reason }).collect();
+    pass.micros += u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    report.patches.extend(outcome.patches);
+    Ok(())
+}
+
+fn operators(g: &Graph) -> usize {
+    g.nodes().filter(|&n| !matches!(g.op(n), Op::Input(_) | Op::Const(_))).count()
+}

@@ -1,0 +1,22 @@
+//! One way to test a pass: text in, text out, only that rule enabled.
+
+use std::fmt::Write;
+
+use expect_test::Expect;
+use kiln_ir::{Rewrite, rewrite, text, verify};
+
+/// Runs a rule on the text of a graph and compares the text it leaves, refusals below it.
+pub fn check(rule: &dyn Rewrite, before: &str, after: Expect) {
+    let mut g = text::parse(before).expect("the test's graph parses");
+    let outcome = rewrite::run(&mut g, rule, 0).expect("the rule is sound");
+    g.reinfer().expect("the result infers");
+    verify::verify(&g).expect("the result is well formed");
+    let mut got = match outcome.patches.len() {
+        0 => "(unchanged)\n".to_owned(),
+        _ => text::print(&g),
+    };
+    for (node, reason) in &outcome.declined {
+        let _ = writeln!(got, "# {} @ {node}: {reason}", rule.name());
+    }
+    after.assert_eq(&got);
+}
