@@ -4,23 +4,33 @@ use std::sync::Arc;
 
 use crate::op::{Operator, families};
 
+pub mod activation;
 pub mod binary;
+pub mod conv;
 pub mod layout;
+pub mod matmul;
+mod real;
 pub mod source;
 pub mod unary;
+pub mod window;
 
 families! {
     source: Input, Const;
     unary: Unary;
     binary: Binary;
     layout: Layout;
+    matmul: MatMul, Gemm;
+    conv: Conv;
 }
 
 impl Op {
     /// A fused operator as a graph of standard operators with the same inputs and outputs;
     /// `None` for an operator that is standard itself.
     pub fn expansion(&self) -> Option<crate::Graph> {
-        None
+        match self {
+            Op::Conv(conv) => conv.expansion(),
+            _ => None,
+        }
     }
 }
 
