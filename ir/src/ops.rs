@@ -4,15 +4,20 @@ use std::sync::Arc;
 
 use crate::op::{Operator, families};
 
+pub mod activation;
 pub mod binary;
 pub mod cast;
+pub mod conv;
 pub mod forest;
 pub mod layout;
 pub mod linear;
+pub mod matmul;
+mod real;
 pub mod scores;
 pub mod source;
 pub mod svm;
 pub mod unary;
+pub mod window;
 
 families! {
     source: Input, Const;
@@ -23,6 +28,8 @@ families! {
     forest: TreeEnsemble;
     linear: Linear;
     svm: Svm;
+    matmul: MatMul, Gemm;
+    conv: Conv;
 }
 
 impl Op {
