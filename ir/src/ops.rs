@@ -36,7 +36,10 @@ impl Op {
     /// A fused operator as a graph of standard operators with the same inputs and outputs;
     /// `None` for an operator that is standard itself.
     pub fn expansion(&self) -> Option<crate::Graph> {
-        None
+        match self {
+            Op::Conv(conv) => conv.expansion(),
+            _ => None,
+        }
     }
 }
 
