@@ -6,14 +6,20 @@ use crate::op::{Operator, families};
 
 pub mod binary;
 pub mod cast;
+pub mod compare;
 pub mod layout;
+pub mod select;
 pub mod source;
 pub mod unary;
+pub mod variadic;
 
 families! {
     source: Input, Const;
     unary: Unary;
     binary: Binary;
+    variadic: Variadic;
+    compare: Compare;
+    select: Select;
     cast: Cast;
     layout: Layout;
 }
