@@ -7,6 +7,7 @@ use crate::op::{Operator, families};
 pub mod activation;
 pub mod binary;
 pub mod cast;
+pub mod compare;
 pub mod conv;
 pub mod forest;
 pub mod layout;
@@ -14,15 +15,20 @@ pub mod linear;
 pub mod matmul;
 mod real;
 pub mod scores;
+pub mod select;
 pub mod source;
 pub mod svm;
 pub mod unary;
+pub mod variadic;
 pub mod window;
 
 families! {
     source: Input, Const;
     unary: Unary;
     binary: Binary;
+    variadic: Variadic;
+    compare: Compare;
+    select: Select;
     cast: Cast;
     layout: Layout;
     forest: TreeEnsemble;
