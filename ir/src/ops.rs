@@ -5,13 +5,16 @@ use std::sync::Arc;
 use crate::op::{Operator, families};
 
 pub mod binary;
+pub mod encode;
 pub mod forest;
 pub mod layout;
 pub mod linear;
+pub mod preprocess;
 pub mod scores;
 pub mod source;
 pub mod svm;
 pub mod unary;
+pub mod vectorize;
 
 families! {
     source: Input, Const;
@@ -21,6 +24,9 @@ families! {
     forest: TreeEnsemble;
     linear: Linear;
     svm: Svm;
+    preprocess: Preprocess;
+    encode: OneHotEncoder, LabelEncoder;
+    vectorize: Vectorize;
 }
 
 impl Op {
