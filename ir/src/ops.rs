@@ -4,26 +4,35 @@ use std::sync::Arc;
 
 use crate::op::{Operator, families};
 
+pub mod activation;
 pub mod binary;
+pub mod cast;
+pub mod conv;
 pub mod encode;
 pub mod forest;
 pub mod layout;
 pub mod linear;
+pub mod matmul;
 pub mod preprocess;
+mod real;
 pub mod scores;
 pub mod source;
 pub mod svm;
 pub mod unary;
 pub mod vectorize;
+pub mod window;
 
 families! {
     source: Input, Const;
     unary: Unary;
     binary: Binary;
+    cast: Cast;
     layout: Layout;
     forest: TreeEnsemble;
     linear: Linear;
     svm: Svm;
+    matmul: MatMul, Gemm;
+    conv: Conv;
     preprocess: Preprocess;
     encode: OneHotEncoder, LabelEncoder;
     vectorize: Vectorize;
@@ -33,7 +42,10 @@ impl Op {
     /// A fused operator as a graph of standard operators with the same inputs and outputs;
     /// `None` for an operator that is standard itself.
     pub fn expansion(&self) -> Option<crate::Graph> {
-        None
+        match self {
+            Op::Conv(conv) => conv.expansion(),
+            _ => None,
+        }
     }
 }
 
