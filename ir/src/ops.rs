@@ -9,10 +9,12 @@ pub mod binary;
 pub mod cast;
 pub mod compare;
 pub mod conv;
+pub mod encode;
 pub mod forest;
 pub mod layout;
 pub mod linear;
 pub mod matmul;
+pub mod preprocess;
 mod real;
 pub mod scores;
 pub mod select;
@@ -20,6 +22,7 @@ pub mod source;
 pub mod svm;
 pub mod unary;
 pub mod variadic;
+pub mod vectorize;
 pub mod window;
 
 families! {
@@ -36,6 +39,9 @@ families! {
     svm: Svm;
     matmul: MatMul, Gemm;
     conv: Conv;
+    preprocess: Preprocess;
+    encode: OneHotEncoder, LabelEncoder;
+    vectorize: Vectorize;
 }
 
 impl Op {
