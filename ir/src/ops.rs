@@ -7,8 +7,13 @@ use crate::op::{Operator, families};
 pub mod activation;
 pub mod binary;
 pub mod conv;
+pub mod conv_quantized;
+pub mod conv_transpose;
+pub mod deform_conv;
 pub mod layout;
 pub mod matmul;
+pub mod matmul_quantized;
+mod quantized;
 mod real;
 pub mod source;
 pub mod unary;
@@ -21,6 +26,10 @@ families! {
     layout: Layout;
     matmul: MatMul, Gemm;
     conv: Conv;
+    conv_transpose: ConvTranspose;
+    deform_conv: DeformConv;
+    conv_quantized: ConvInteger, QLinearConv;
+    matmul_quantized: MatMulInteger, QLinearMatMul;
 }
 
 impl Op {
