@@ -9,12 +9,17 @@ pub mod binary;
 pub mod cast;
 pub mod compare;
 pub mod conv;
+pub mod conv_quantized;
+pub mod conv_transpose;
+pub mod deform_conv;
 pub mod encode;
 pub mod forest;
 pub mod layout;
 pub mod linear;
 pub mod matmul;
+pub mod matmul_quantized;
 pub mod preprocess;
+mod quantized;
 mod real;
 pub mod scores;
 pub mod select;
@@ -42,6 +47,10 @@ families! {
     preprocess: Preprocess;
     encode: OneHotEncoder, LabelEncoder;
     vectorize: Vectorize;
+    conv_transpose: ConvTranspose;
+    deform_conv: DeformConv;
+    conv_quantized: ConvInteger, QLinearConv;
+    matmul_quantized: MatMulInteger, QLinearMatMul;
 }
 
 impl Op {
