@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use kiln_tensor::{
-    DType, Datum, Element, Number, Tensor, match_float, match_integer, match_number, shape,
+    DType, Datum, Element, Number, Scalar, Tensor, match_float, match_integer, match_number, shape,
 };
 
 use super::layout::{Layout, known_dims};
