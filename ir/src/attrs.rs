@@ -311,7 +311,7 @@ macro_rules! attrs {
     (@write $attrs:ident, $n:expr, $v:expr, $t:ty, $d:expr) => {
         let default: $t = $d;
         let value = <$t as $crate::AttrValue>::into_attr($v.clone());
-        if let Some(a) = value.filter(|a| Some(a) != default.into_attr().as_ref()) {
+        if let Some(a) = value.filter(|a| Some(a) != <$t as $crate::AttrValue>::into_attr(default).as_ref()) {
             $attrs.set($n, a);
         }
     };

@@ -6,16 +6,21 @@ use crate::op::{Operator, families};
 
 pub mod activation;
 pub mod binary;
+pub mod cast;
 pub mod conv;
 pub mod conv_quantized;
 pub mod conv_transpose;
 pub mod deform_conv;
+pub mod forest;
 pub mod layout;
+pub mod linear;
 pub mod matmul;
 pub mod matmul_quantized;
 mod quantized;
 mod real;
+pub mod scores;
 pub mod source;
+pub mod svm;
 pub mod unary;
 pub mod window;
 
@@ -23,7 +28,11 @@ families! {
     source: Input, Const;
     unary: Unary;
     binary: Binary;
+    cast: Cast;
     layout: Layout;
+    forest: TreeEnsemble;
+    linear: Linear;
+    svm: Svm;
     matmul: MatMul, Gemm;
     conv: Conv;
     conv_transpose: ConvTranspose;

@@ -10,8 +10,8 @@ use std::path::Path;
 
 /// Opens `tail`, a relative path without `..`, below `folder`, without waiting for a pipe's writer.
 ///
-/// `Ok(None)` says that a symbolic link is in the way: always if it leads out of `folder`, and where
-/// the path must be walked, whatever it leads to.
+/// `Ok(None)` says that a symbolic link is in the way: always if it leads out of `folder`, and
+/// where the path must be walked, whatever it leads to.
 pub fn open(folder: &Path, tail: &Path) -> io::Result<Option<File>> {
     imp::open(folder, tail)
 }

@@ -15,6 +15,7 @@ use crate::proto::{
 use crate::tensor::{
     dtype_from_onnx, dtype_to_onnx, sparse_from_proto, tensor_from_proto, tensor_to_proto,
 };
+use crate::weigh::{self, Kind};
 
 /// The value in `bytes`, a message of the kind that `declared` says. Element types and shapes are
 /// those of the file; sparse tensors become dense.
@@ -26,16 +27,17 @@ pub fn datum_from_proto(bytes: Bytes, declared: &TypeProto, limits: &Limits) -> 
     let reader = Reader { limits };
     match held(declared)? {
         Held::Undefined => Err(Error::invalid("the declared type is undefined")),
-        Held::Tensor => reader.tensor(&message::<TensorProto>(bytes, "TensorProto")?),
-        Held::SparseTensor => reader.sparse(&message(bytes, "SparseTensorProto")?),
-        Held::Sequence => reader.sequence(&message(bytes, "SequenceProto")?, declared),
-        Held::Map => reader.map(&message(bytes, "MapProto")?, declared),
-        Held::Optional => reader.optional(&message(bytes, "OptionalProto")?, declared),
+        Held::Tensor => reader.tensor(&message(bytes, Kind::Tensor)?),
+        Held::SparseTensor => reader.sparse(&message(bytes, Kind::Sparse)?),
+        Held::Sequence => reader.sequence(&message(bytes, Kind::Sequence)?, declared),
+        Held::Map => reader.map(&message(bytes, Kind::Map)?, declared),
+        Held::Optional => reader.optional(&message(bytes, Kind::Optional)?, declared),
     }
 }
 
-fn message<M: Message + Default>(bytes: Bytes, name: &str) -> Result<M> {
-    M::decode(bytes).map_err(|e| Error::invalid(format!("the file is no {name}: {e}")))
+fn message<M: Message + Default>(bytes: Bytes, kind: Kind) -> Result<M> {
+    weigh::check(&bytes, kind)?;
+    M::decode(bytes).map_err(|e| Error::invalid(format!("the file is no {kind:?}Proto: {e}")))
 }
 
 /// The message that a value of this type is written as.

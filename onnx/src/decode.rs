@@ -11,8 +11,8 @@ use bytes::Bytes;
 use kiln_ir::{Error, Limits, Result};
 use prost::Message;
 
-use crate::file;
 use crate::proto::{ModelProto, OperatorSetIdProto, Version};
+use crate::{file, weigh};
 
 /// The first IR version that was released; it brought the opset imports.
 const OLDEST_IR: i64 = Version::IrVersion2017113 as i64;
@@ -66,6 +66,7 @@ fn read(path: &Path, limits: &Limits) -> Result<Bytes> {
 pub fn decode(bytes: Bytes, limits: &Limits) -> Result<ModelProto> {
     check_len(bytes.len() as u64, limits)?;
     refuse_other_formats(&bytes)?;
+    weigh::check(&bytes, weigh::Kind::Model)?;
     let model = ModelProto::decode(bytes).map_err(|e| {
         Error::invalid(format!("not an ONNX model: {e}"))
             .help("check that the file is a complete .onnx file")

@@ -42,16 +42,17 @@ pub fn export(g: &Graph, opsets: &BTreeMap<String, i64>) -> Result<ModelProto> {
 
 /// The lowest IR version that may import this version of the default domain.
 fn ir_version(opset: i64, functions: bool) -> i64 {
-    match opset {
-        ..=19 if functions => 8,
+    let lowest = match opset {
         ..=14 => 7,
-        ..=18 => 8,
-        ..=20 => 9,
-        ..=22 => 10,
+        15..=18 => 8,
+        19..=20 => 9,
+        21..=22 => 10,
         23 => 11,
         24 => 12,
         _ => 13,
-    }
+    };
+    // Functions came with IR 8.
+    if functions { lowest.max(8) } else { lowest }
 }
 
 struct Exporter {

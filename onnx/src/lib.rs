@@ -25,6 +25,7 @@ mod packed;
 pub mod proto;
 pub mod tensor;
 pub mod types;
+mod weigh;
 
 pub use datum::{datum_from_proto, datum_to_proto};
 pub use decode::{decode, open};

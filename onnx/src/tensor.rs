@@ -670,4 +670,39 @@ mod tests {
             assert!(got.contains(why), "{got:?} lacks {why:?}");
         }
     }
+
+    #[test]
+    fn damaged_bytes_do_not_panic() {
+        use prost::Message;
+        let limits = Limits { tensor_bytes: 1 << 16, ..Limits::default() };
+        let mut seeds: Vec<Vec<u8>> = vec![
+            sparse(&[2, 3], &[2, 2], &[0, 1, 1, 2], Tensor::vector(vec![1i32, 2])).encode_to_vec(),
+        ];
+        for &dtype in DType::ALL {
+            let values = tensor_to_proto(&Tensor::zeros(dtype, &[2, 3]).expect("t"), "w");
+            seeds.push(
+                SparseTensorProto { values: Some(values), ..Default::default() }.encode_to_vec(),
+            );
+        }
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as usize % below
+        };
+        let mut decoded = 0;
+        for turn in 0..20_000 {
+            let mut bytes = seeds[turn % seeds.len()].clone();
+            for _ in 0..=random(3) {
+                let at = random(bytes.len());
+                bytes[at] = random(256) as u8;
+            }
+            let Ok(proto) = SparseTensorProto::decode(Bytes::from(bytes)) else { continue };
+            decoded += 1;
+            let _ = sparse_from_proto(&proto, None, &limits);
+            let _ = tensor_from_proto(&proto.values.unwrap_or_default(), None, &limits);
+        }
+        assert!(decoded > 1_000, "only {decoded} of the damaged messages were messages");
+    }
 }

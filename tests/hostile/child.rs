@@ -43,6 +43,7 @@ impl Sandbox {
     }
 
     /// Runs the model; what is not done after `patience` is killed.
+    #[expect(clippy::zombie_processes, reason = "`reap` waits, and learns what it used")]
     pub fn run(&self, patience: Duration) -> Outcome {
         let errors = self.0.join("stderr");
         // A last resort that keeps a fault from taking the whole machine down.

@@ -57,7 +57,8 @@ fn generate() -> Result<String, String> {
     let mut modules = config.generate(requests).map_err(|e| e.to_string())?;
     let body = modules.remove(&module).ok_or("prost-build wrote no module `onnx`")?;
     Ok(format!(
-        "// Written by `cargo run -p kiln-xtask -- proto` from onnx/proto/*.proto; do not edit.\n\n{body}"
+        "// Written by `cargo run -p kiln-xtask -- proto` from onnx/proto/*.proto; do not edit.\n\n\
+         {body}"
     ))
 }
 

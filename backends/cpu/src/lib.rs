@@ -1,19 +1,39 @@
 //! The multithreaded CPU backend.
+//!
+//! ```text
+//! exec     runs a plan: kernels on the arena, definitions for the rest
+//! kernels  one table row per kernel: which nodes it takes, how it is prepared, how it runs
+//! arena    one block of memory, lent out in slices that cannot overlap
+//! ```
+
+mod arena;
+mod exec;
+mod kernel;
+mod kernels;
 
 use std::sync::Arc;
 
-use kiln_ir::{Graph, Limits, Result};
-use kiln_plan::{Backend, Executable, Reference};
+use kiln_ir::{Error, Graph, Kind, Limits, Result};
+use kiln_plan::{Backend, Executable};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+pub use kernel::{Args, Kernel, Row};
+pub use kernels::ROWS;
 
 /// The CPU with a number of threads.
 pub struct Cpu {
-    _threads: usize,
+    pool: Arc<ThreadPool>,
 }
 
 impl Cpu {
     /// A backend of `threads` threads; 0 is one per core.
     pub fn new(threads: usize) -> Result<Self> {
-        Ok(Self { _threads: threads })
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("kiln-{i}"))
+            .build()
+            .map_err(|e| Error::new(Kind::Backend, format!("no threads: {e}")))?;
+        Ok(Self { pool: Arc::new(pool) })
     }
 }
 
@@ -23,6 +43,6 @@ impl Backend for Cpu {
     }
 
     fn compile(&self, graph: Arc<Graph>, limits: &Limits) -> Result<Arc<dyn Executable>> {
-        Reference.compile(graph, limits)
+        Ok(Arc::new(exec::Compiled::new(graph, self.pool.clone(), limits.clone())?))
     }
 }

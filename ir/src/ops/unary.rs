@@ -126,7 +126,11 @@ macro_rules! curves {
             /// The value at `x` with parameters `a` and `b`.
             pub fn apply<T: Float>(self, x: T, a: f32, b: f32) -> T {
                 match self { $(Curve::$name => {
-                    let wide = |$x: f64| { let ($a, $b) = (f64::from(a), f64::from(b)); let _ = ($a, $b); $formula };
+                    let wide = |$x: f64| {
+                        let ($a, $b) = (f64::from(a), f64::from(b));
+                        let _ = ($a, $b);
+                        $formula
+                    };
                     let narrow = |$x: f32| { let ($a, $b) = (a, b); let _ = ($a, $b); $formula };
                     x.map(wide, narrow)
                 })* }
@@ -224,7 +228,8 @@ impl Unary {
         }
     }
 
-    fn float<T: Float>(self, x: T) -> T {
+    /// The value at `x`, for functions whose result is a float.
+    pub fn float<T: Float>(self, x: T) -> T {
         match self {
             Unary::Function(f) => f.apply(x),
             Unary::Curve(c, a, b) => c.apply(x, a, b),

@@ -4,7 +4,7 @@
 //! input position = output position * stride - pad + tap * dilation
 //! ```
 
-use crate::{AttrValue, Attrs, Dim, Result, attr_enum, attrs, invalid};
+use crate::{Attrs, Dim, Result, attr_enum, attrs, invalid};
 
 attr_enum! {
     /// Where padding comes from.

@@ -65,6 +65,10 @@ fn integers() -> Class {
         let g = Graph::new().init("a", i64s(&[a])).init("b", i64s(&[b]));
         g.node(op, "a b", "y", &[]).output("y", I64)
     };
+    let unary = |op: &str| {
+        let g = Graph::new().init("a", i64s(&[i64::MIN]));
+        g.node(op, "a", "y", &[]).output("y", I64)
+    };
     let shift = |by: u64| {
         let g =
             Graph::new().init("a", bare(12, &[1]).int(5, 1)).init("b", bare(12, &[1]).int(5, by));
@@ -79,14 +83,8 @@ fn integers() -> Class {
         .odd("mul_overflows", of("Mul", i64::MAX, 2))
         .odd("pow_negative", of("Pow", 0, -1))
         .odd("pow_huge", of("Pow", 3, i64::MAX))
-        .odd(
-            "abs_overflows",
-            Graph::new().init("a", i64s(&[i64::MIN])).node("Abs", "a", "y", &[]).output("y", I64),
-        )
-        .odd(
-            "neg_overflows",
-            Graph::new().init("a", i64s(&[i64::MIN])).node("Neg", "a", "y", &[]).output("y", I64),
-        )
+        .odd("abs_overflows", unary("Abs"))
+        .odd("neg_overflows", unary("Neg"))
         .odd("shift_too_far", shift(255))
 }
 

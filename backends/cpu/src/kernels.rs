@@ -1,0 +1,19 @@
+//! The kernel table. A node that no row takes is run by its definition.
+
+mod conv;
+mod elementwise;
+mod gemm;
+mod matmul;
+
+use kiln_ir::{Graph, Type, Value};
+use kiln_tensor::DType;
+
+use crate::kernel::Row;
+
+/// Every kernel; the first row that takes a node runs it.
+pub static ROWS: &[&[Row]] = &[conv::ROWS, matmul::ROWS, elementwise::ROWS];
+
+/// Whether a value is an `f32` tensor of known rank.
+fn is_f32(g: &Graph, v: Value) -> bool {
+    matches!(g.ty(v), Type::Tensor(t) if t.dtype == DType::F32 && t.shape.is_some())
+}

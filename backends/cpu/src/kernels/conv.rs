@@ -1,0 +1,176 @@
+//! Convolution of `f32` in one and two dimensions as a product of packed panels: the columns
+//! are the positions of the window, gathered block by block, so nothing large is unrolled.
+
+use kiln_ir::ops::activation::Activation;
+use kiln_ir::ops::conv::Conv;
+use kiln_ir::ops::window::Axis;
+use kiln_ir::{Graph, NodeId, Op, Result, invalid};
+use rayon::prelude::*;
+
+use super::gemm::{NC, NR, PackedA, multiply};
+use super::is_f32;
+use crate::kernel::{Args, Kernel, Row};
+
+/// The rows of this file.
+pub(super) static ROWS: &[Row] = &[Row { name: "conv_nchw_f32", in_place: false, prepare }];
+
+fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let Op::Conv(op) = g.op(id) else { return None };
+    let inputs = g.inputs_of(id);
+    if inputs.len() > 3 || !inputs.iter().flatten().all(|v| is_f32(g, *v)) {
+        return None;
+    }
+    let weights = g.constant_of(inputs.get(1).copied().flatten()?)?;
+    let (&[m, inner, ref kernel @ ..], groups) = (weights.shape(), usize::try_from(op.group).ok()?)
+    else {
+        return None;
+    };
+    if !(1..=2).contains(&kernel.len()) || groups == 0 || m % groups != 0 {
+        return None;
+    }
+    let w = weights.as_slice::<f32>().ok()?;
+    let (rows, k) = (m / groups, inner * kernel.iter().product::<usize>());
+    let packed =
+        (0..groups).map(|q| PackedA::new(rows, k, |i, p| w[(q * rows + i) * k + p])).collect();
+    let kernel = kernel.to_vec();
+    Some(Box::new(Direct { op: op.clone(), groups: packed, rows, inner, kernel }))
+}
+
+struct Direct {
+    op: Conv,
+    groups: Vec<PackedA>,
+    /// Output channels of one group.
+    rows: usize,
+    /// Input channels of one group.
+    inner: usize,
+    kernel: Vec<usize>,
+}
+
+/// What the gathering of columns needs to know; one dimension is two with a height of 1.
+struct Geometry {
+    y: Axis,
+    x: Axis,
+    /// Height and width of the input.
+    input: [usize; 2],
+    /// Width of the output.
+    width: usize,
+}
+
+impl Direct {
+    fn geometry(&self, shape: &[usize]) -> Result<(Geometry, usize)> {
+        let kernel: Vec<i64> = self.kernel.iter().map(|&k| k as i64).collect();
+        let axes = self.op.window.axes(kernel.len(), &kernel)?;
+        let mut resolved = Vec::new();
+        for (a, &n) in axes.into_iter().zip(&shape[2..]) {
+            resolved.push((a.resolve(n)?, n));
+        }
+        let single =
+            Axis { kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0, ..resolved[0].0.0 };
+        if resolved.len() == 1 {
+            resolved.insert(0, ((single, 1), 1));
+        }
+        let [((y, height), h), ((x, width), w)] = resolved[..] else {
+            invalid!("one or two spatial axes");
+        };
+        Ok((Geometry { y, x, input: [h, w], width }, height * width))
+    }
+}
+
+impl Kernel for Direct {
+    fn run(&self, args: Args<'_>) -> Result<()> {
+        let (shape, x) = args.inputs[0];
+        let bias = args.inputs.get(2).map(|(_, b)| *b);
+        let channels = self.inner * self.groups.len();
+        if shape.len() != self.kernel.len() + 2 || shape[1] != channels {
+            invalid!("x is {shape:?}, the weights take {channels} channels");
+        }
+        let (geometry, n) = self.geometry(shape)?;
+        if args.out.len() != shape[0] * self.rows * self.groups.len() * n {
+            invalid!("the result is {:?}, the convolution gives {n} positions", args.shape);
+        }
+        if n == 0 {
+            return Ok(());
+        }
+        let area = geometry.input[0] * geometry.input[1];
+        let k = self.inner * self.kernel.iter().product::<usize>();
+        let mut panels = vec![0.0; NC.min(n.next_multiple_of(NR)) * k];
+        for (i, out) in args.out.chunks_exact_mut(self.rows * n).enumerate() {
+            args.cancel.poll()?;
+            let q = i % self.groups.len();
+            let x = &x[i * self.inner * area..][..self.inner * area];
+            let finish = |row: usize, y: &mut [f32]| {
+                epilogue(bias.map(|b| b[q * self.rows + row]), self.op.activation, y);
+            };
+            for j in (0..n).step_by(NC) {
+                let width = NC.min(n - j);
+                let panels = &mut panels[..width.div_ceil(NR) * k * NR];
+                if k > 0 {
+                    panels.par_chunks_exact_mut(k * NR).enumerate().for_each(|(b, panel)| {
+                        gather(&geometry, x, panel, j + b * NR, n);
+                    });
+                }
+                multiply(&self.groups[q], panels, out, (n, j, width), &finish);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gathers the panel for `NR` positions from `first` on: one row per channel and tap.
+fn gather(g: &Geometry, x: &[f32], panel: &mut [f32], first: usize, n: usize) {
+    let (kh, kw) = (g.y.kernel as usize, g.x.kernel as usize);
+    let [h, w] = g.input;
+    for (row, out) in panel.chunks_exact_mut(NR).enumerate() {
+        let (channel, tap) = (row / (kh * kw), row % (kh * kw));
+        let plane = &x[channel * h * w..][..h * w];
+        let dy = (tap / kw) as i64 * g.y.dilation - g.y.begin;
+        let dx = (tap % kw) as i64 * g.x.dilation - g.x.begin;
+        let mut at = first;
+        let end = (first + NR).min(n);
+        out[end - first..].fill(0.0);
+        // One row of the output at a time.
+        while at < end {
+            let (oy, ox) = (at / g.width, at % g.width);
+            let count = (g.width - ox).min(end - at);
+            let out = &mut out[at - first..][..count];
+            let iy = oy as i64 * g.y.stride + dy;
+            match usize::try_from(iy).ok().filter(|&iy| iy < h) {
+                Some(iy) => gather_row(&plane[iy * w..][..w], out, ox, g.x.stride, dx),
+                None => out.fill(0.0),
+            }
+            at += count;
+        }
+    }
+}
+
+/// `out[i] = row[(ox + i) * stride + dx]`, zero outside of the row.
+fn gather_row(row: &[f32], out: &mut [f32], ox: usize, stride: i64, dx: i64) {
+    let start = ox as i64 * stride + dx;
+    if stride == 1 {
+        let skip = (-start).clamp(0, out.len() as i64) as usize;
+        let end = (row.len() as i64 - start).clamp(skip as i64, out.len() as i64) as usize;
+        out[..skip].fill(0.0);
+        out[end..].fill(0.0);
+        if skip < end {
+            let from = (start + skip as i64) as usize;
+            out[skip..end].copy_from_slice(&row[from..][..end - skip]);
+        }
+        return;
+    }
+    for (i, o) in out.iter_mut().enumerate() {
+        let at = start + i as i64 * stride;
+        *o = usize::try_from(at).ok().and_then(|at| row.get(at)).copied().unwrap_or(0.0);
+    }
+}
+
+/// Bias and activation on a finished piece of a row.
+fn epilogue(bias: Option<f32>, activation: Option<Activation>, y: &mut [f32]) {
+    if let Some(b) = bias {
+        y.iter_mut().for_each(|y| *y += b);
+    }
+    match activation {
+        None => {}
+        Some(Activation::Relu) => y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y }),
+        Some(a) => y.iter_mut().for_each(|y| *y = a.apply(*y)),
+    }
+}
