@@ -7,22 +7,36 @@ use crate::op::{Operator, families};
 pub mod activation;
 pub mod binary;
 pub mod cast;
+pub mod compare;
 pub mod conv;
+pub mod conv_quantized;
+pub mod conv_transpose;
+pub mod deform_conv;
+pub mod encode;
 pub mod forest;
 pub mod layout;
 pub mod linear;
 pub mod matmul;
+pub mod matmul_quantized;
+pub mod preprocess;
+mod quantized;
 mod real;
 pub mod scores;
+pub mod select;
 pub mod source;
 pub mod svm;
 pub mod unary;
+pub mod variadic;
+pub mod vectorize;
 pub mod window;
 
 families! {
     source: Input, Const;
     unary: Unary;
     binary: Binary;
+    variadic: Variadic;
+    compare: Compare;
+    select: Select;
     cast: Cast;
     layout: Layout;
     forest: TreeEnsemble;
@@ -30,13 +44,23 @@ families! {
     svm: Svm;
     matmul: MatMul, Gemm;
     conv: Conv;
+    preprocess: Preprocess;
+    encode: OneHotEncoder, LabelEncoder;
+    vectorize: Vectorize;
+    conv_transpose: ConvTranspose;
+    deform_conv: DeformConv;
+    conv_quantized: ConvInteger, QLinearConv;
+    matmul_quantized: MatMulInteger, QLinearMatMul;
 }
 
 impl Op {
     /// A fused operator as a graph of standard operators with the same inputs and outputs;
     /// `None` for an operator that is standard itself.
     pub fn expansion(&self) -> Option<crate::Graph> {
-        None
+        match self {
+            Op::Conv(conv) => conv.expansion(),
+            _ => None,
+        }
     }
 }
 

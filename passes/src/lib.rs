@@ -5,6 +5,7 @@
 //! in every report.
 
 mod clean;
+mod fuse;
 mod pipeline;
 mod report;
 #[cfg(test)]

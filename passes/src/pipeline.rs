@@ -8,6 +8,7 @@ use kiln_ir::{Error, Graph, Limits, Op, Result, Rewrite, verify};
 use crate::clean::{
     dead::Dead, duplicate::Duplicate, fold::Fold, fold_shape::FoldShape, noop::Noop,
 };
+use crate::fuse::conv_act::ConvAct;
 use crate::report::{Declined, Observer, PassReport, Report};
 
 /// Rules that may run in any order until none fires.
@@ -37,6 +38,8 @@ fn phases(limits: &Limits) -> Vec<Phase> {
                 Box::new(Duplicate),
             ],
         },
+        // Last, because fused operators are recognised by fewer rules than their parts.
+        Phase { name: "fuse", rules: vec![Box::new(ConvAct)] },
     ]
 }
 

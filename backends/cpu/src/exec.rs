@@ -104,7 +104,8 @@ impl Run<'_> {
     fn step(&mut self, step: &Step) -> Result<()> {
         let g = &self.compiled.graph;
         let inputs = g.inputs_of(step.node);
-        if let (true, Some((claim, kernel))) = (step.kernel, self.compiled.kernels.get(&step.node)) {
+        if let (true, Some((claim, kernel))) = (step.kernel, self.compiled.kernels.get(&step.node))
+        {
             return self.kernel(step.node, &inputs, claim.in_place, kernel.as_ref());
         }
         let data: Vec<Option<Datum>> =

@@ -12,9 +12,7 @@ use kiln_tensor::{DType, Datum, Number, Scalar, Tensor, shape};
 use crate::eval::{optional, tensor};
 use crate::infer::broadcast;
 use crate::ops::real::{Ticks, axpy, is_real, match_wide, narrow, widen};
-use crate::{
-    AttrValue, Attrs, Context, Dim, Fact, Infer, Operator, Result, Schema, attrs, invalid,
-};
+use crate::{Attrs, Context, Dim, Fact, Infer, Operator, Result, Schema, attrs, invalid};
 
 attrs! {
     /// A matrix product of stacks of matrices, which broadcast; vectors are promoted.

@@ -12,8 +12,7 @@ use super::is_f32;
 use crate::kernel::{Args, Kernel, Row};
 
 /// The rows of this file.
-pub(super) static ROWS: &[Row] =
-    &[Row { name: "conv_nchw_f32", in_place: false, prepare }];
+pub(super) static ROWS: &[Row] = &[Row { name: "conv_nchw_f32", in_place: false, prepare }];
 
 fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let Op::Conv(op) = g.op(id) else { return None };
@@ -31,9 +30,8 @@ fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     }
     let w = weights.as_slice::<f32>().ok()?;
     let (rows, k) = (m / groups, inner * kernel.iter().product::<usize>());
-    let packed = (0..groups)
-        .map(|q| PackedA::new(rows, k, |i, p| w[(q * rows + i) * k + p]))
-        .collect();
+    let packed =
+        (0..groups).map(|q| PackedA::new(rows, k, |i, p| w[(q * rows + i) * k + p])).collect();
     let kernel = kernel.to_vec();
     Some(Box::new(Direct { op: op.clone(), groups: packed, rows, inner, kernel }))
 }
@@ -66,7 +64,8 @@ impl Direct {
         for (a, &n) in axes.into_iter().zip(&shape[2..]) {
             resolved.push((a.resolve(n)?, n));
         }
-        let single = Axis { kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0, ..resolved[0].0.0 };
+        let single =
+            Axis { kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0, ..resolved[0].0.0 };
         if resolved.len() == 1 {
             resolved.insert(0, ((single, 1), 1));
         }

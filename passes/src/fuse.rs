@@ -1,0 +1,3 @@
+//! Nodes that run better as one.
+
+pub mod conv_act;
