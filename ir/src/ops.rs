@@ -7,6 +7,7 @@ use crate::op::{Operator, families};
 pub mod activation;
 pub mod binary;
 pub mod cast;
+pub mod control;
 pub mod conv;
 pub mod encode;
 pub mod forest;
@@ -36,6 +37,7 @@ families! {
     preprocess: Preprocess;
     encode: OneHotEncoder, LabelEncoder;
     vectorize: Vectorize;
+    control: If, Loop, Scan;
 }
 
 impl Op {
