@@ -310,8 +310,9 @@ macro_rules! attrs {
     };
     (@write $attrs:ident, $n:expr, $v:expr, $t:ty, $d:expr) => {
         let default: $t = $d;
+        let default = <$t as $crate::AttrValue>::into_attr(default);
         let value = <$t as $crate::AttrValue>::into_attr($v.clone());
-        if let Some(a) = value.filter(|a| Some(a) != <$t as $crate::AttrValue>::into_attr(default).as_ref()) {
+        if let Some(a) = value.filter(|a| Some(a) != default.as_ref()) {
             $attrs.set($n, a);
         }
     };

@@ -7,19 +7,27 @@ use crate::op::{Operator, families};
 pub mod activation;
 pub mod binary;
 pub mod cast;
+pub mod compare;
 pub mod control;
 pub mod conv;
+pub mod conv_quantized;
+pub mod conv_transpose;
+pub mod deform_conv;
 pub mod encode;
 pub mod forest;
 pub mod layout;
 pub mod linear;
 pub mod matmul;
+pub mod matmul_quantized;
 pub mod preprocess;
+mod quantized;
 mod real;
 pub mod scores;
+pub mod select;
 pub mod source;
 pub mod svm;
 pub mod unary;
+pub mod variadic;
 pub mod vectorize;
 pub mod window;
 
@@ -27,6 +35,9 @@ families! {
     source: Input, Const;
     unary: Unary;
     binary: Binary;
+    variadic: Variadic;
+    compare: Compare;
+    select: Select;
     cast: Cast;
     layout: Layout;
     forest: TreeEnsemble;
@@ -37,6 +48,10 @@ families! {
     preprocess: Preprocess;
     encode: OneHotEncoder, LabelEncoder;
     vectorize: Vectorize;
+    conv_transpose: ConvTranspose;
+    deform_conv: DeformConv;
+    conv_quantized: ConvInteger, QLinearConv;
+    matmul_quantized: MatMulInteger, QLinearMatMul;
     control: If, Loop, Scan;
 }
 

@@ -13,7 +13,7 @@ use crate::eval::{optional, tensor};
 use crate::ops::activation::Activation;
 use crate::ops::binary::Binary;
 use crate::ops::real::{Ticks, axpy, is_real, match_real, narrow, widen};
-use crate::ops::window::{Axis, Window, rows};
+use crate::ops::window::{Axis, Tap, Window};
 use crate::{
     Attrs, Build, Built, Context, Dim, Error, Fact, Graph, Infer, Operator, Result, Schema, Type,
     invalid,
@@ -153,8 +153,13 @@ pub(crate) struct Shapes {
 }
 
 impl Shapes {
-    /// The lengths for concrete shapes.
+    /// The lengths for concrete shapes; axes may be merged.
     pub(crate) fn of(window: &Window, group: i64, x: &[usize], w: &[usize]) -> Result<Self> {
+        Self::unmerged(window, group, x, w)?.merged()
+    }
+
+    /// The lengths for concrete shapes.
+    pub(crate) fn unmerged(window: &Window, group: i64, x: &[usize], w: &[usize]) -> Result<Self> {
         let dims = |s: &[usize]| s.iter().map(|&d| Dim::from(d)).collect::<Vec<_>>();
         if conv_dims(window, group, Some(&dims(x)), Some(&dims(w)))?.is_none() {
             return Err(Error::bug("the shape of a convolution is unknown"));
@@ -169,7 +174,7 @@ impl Shapes {
         let mut shape = vec![x[0], w[0]];
         shape.extend(&output);
         let input = x[2..].to_vec();
-        Self { shape, groups, inner, outer, axes, input, output }.merged()
+        Ok(Self { shape, groups, inner, outer, axes, input, output })
     }
 
     /// Axes with nothing but single taps are one axis.
@@ -202,7 +207,14 @@ pub(crate) fn correlate<T: Number>(cx: &Context, s: &Shapes, x: &[T], w: &[T]) -
         let w = &w[m * s.inner * taps..][..s.inner * taps];
         for (x, w) in x.chunks_exact(area).zip(w.chunks_exact(taps)) {
             for (tap, &w) in w.iter().enumerate() {
-                add_tap(s, tap, w, x, y)?;
+                let tap = Tap::new(&s.axes, tap, &s.output, &s.input);
+                tap.rows(|o, len, i, step| {
+                    let (x, y) = (&x[i..], &mut y[o..o + len]);
+                    match step {
+                        1 => axpy(w, &x[..len], y),
+                        _ => axpy_from(w, x.iter().step_by(step), y),
+                    }
+                });
                 ticks.add(plane)?;
             }
         }
@@ -210,36 +222,11 @@ pub(crate) fn correlate<T: Number>(cx: &Context, s: &Shapes, x: &[T], w: &[T]) -
     Ok(y)
 }
 
-/// Adds `w` times the elements of the plane `x` that one tap sees to the plane `y`.
-fn add_tap<T: Number>(s: &Shapes, tap: usize, w: T, x: &[T], y: &mut [T]) -> Result<()> {
-    let mut rest = tap;
-    let mut at = vec![0; s.axes.len()];
-    for (at, a) in at.iter_mut().zip(&s.axes).rev() {
-        *at = rest % a.kernel as usize;
-        rest /= a.kernel as usize;
+/// `y[i] += a * x[i]`.
+fn axpy_from<'a, T: Number>(a: T, x: impl Iterator<Item = &'a T>, y: &mut [T]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = y.plus(a.times(x));
     }
-    let ranges: Vec<_> =
-        (0..at.len()).map(|i| s.axes[i].inside(at[i], s.input[i], s.output[i])).collect();
-    let Some(last) = at.len().checked_sub(1) else { return Ok(()) };
-    let (axis, range) = (s.axes[last], ranges[last].clone());
-    let step = axis.stride as usize;
-    rows(&ranges, |outer| {
-        let (mut from, mut to) = (0, 0);
-        for (i, &o) in outer.iter().enumerate() {
-            from = from * s.input[i] + s.axes[i].at(o, at[i]) as usize;
-            to = to * s.output[i] + o;
-        }
-        let from = from * s.input[last] + axis.at(range.start, at[last]) as usize;
-        let y = &mut y[to * s.output[last]..][range.clone()];
-        if step == 1 {
-            axpy(w, &x[from..][..y.len()], y);
-        } else {
-            for (y, &x) in y.iter_mut().zip(x[from..].iter().step_by(step)) {
-                *y = y.plus(w.times(x));
-            }
-        }
-        Ok(())
-    })
 }
 
 /// Checks that a bias has one element for each channel.

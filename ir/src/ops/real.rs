@@ -1,6 +1,8 @@
 //! What definitions calculate in: `f64` for `f64`, `f32` for `f32` and the halves, integers
 //! in themselves.
 
+#![allow(dead_code)]
+
 use std::borrow::Cow;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 

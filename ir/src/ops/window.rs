@@ -207,25 +207,64 @@ pub(crate) fn smaller(a: &Dim, b: &Dim) -> Dim {
     a.clone() + b.clone() - a.larger(b)
 }
 
-/// Calls `f` with every position of `ranges`, the last axis left out, in row-major order.
-pub(crate) fn rows(
-    ranges: &[std::ops::Range<usize>],
-    mut f: impl FnMut(&[usize]) -> Result<()>,
-) -> Result<()> {
-    let outer = &ranges[..ranges.len().saturating_sub(1)];
-    if ranges.iter().any(std::ops::Range::is_empty) {
-        return Ok(());
-    }
-    let mut at: Vec<usize> = outer.iter().map(|r| r.start).collect();
-    loop {
-        f(&at)?;
-        let Some(i) = (0..outer.len()).rev().find(|&i| at[i] + 1 < outer[i].end) else {
-            return Ok(());
-        };
-        at[i] += 1;
-        for (a, r) in at[i + 1..].iter_mut().zip(&outer[i + 1..]) {
-            *a = r.start;
+/// One tap of a window at every position where it lies inside the plane that is read.
+///
+/// The window slides over a plane of lengths `wide`, its positions form a plane of lengths
+/// `positions`.
+pub(crate) struct Tap<'a> {
+    axes: &'a [Axis],
+    at: Vec<usize>,
+    positions: &'a [usize],
+    wide: &'a [usize],
+}
+
+impl<'a> Tap<'a> {
+    /// Tap `tap` of the kernel in row-major order.
+    pub(crate) fn new(
+        axes: &'a [Axis],
+        tap: usize,
+        positions: &'a [usize],
+        wide: &'a [usize],
+    ) -> Self {
+        let mut rest = tap;
+        let mut at = vec![0; axes.len()];
+        for (at, a) in at.iter_mut().zip(axes).rev() {
+            *at = rest % a.kernel as usize;
+            rest /= a.kernel as usize;
         }
+        Self { axes, at, positions, wide }
+    }
+
+    /// Calls `f(position, len, read, step)` for every row: positions `position..position + len`
+    /// read the elements `read`, `read + step`, ..; all are flat offsets.
+    pub(crate) fn rows(&self, mut f: impl FnMut(usize, usize, usize, usize)) {
+        let n = self.axes.len();
+        let ranges: Vec<_> = (0..n)
+            .map(|i| self.axes[i].inside(self.at[i], self.wide[i], self.positions[i]))
+            .collect();
+        let (Some(last), false) = (n.checked_sub(1), ranges.iter().any(std::ops::Range::is_empty))
+        else {
+            return;
+        };
+        let mut at: Vec<usize> = ranges.iter().map(|r| r.start).collect();
+        loop {
+            let (position, read) = self.offsets(&at);
+            f(position, ranges[last].len(), read, self.axes[last].stride as usize);
+            let Some(i) = (0..last).rev().find(|&i| at[i] + 1 < ranges[i].end) else { return };
+            at[i] += 1;
+            for k in i + 1..last {
+                at[k] = ranges[k].start;
+            }
+        }
+    }
+
+    fn offsets(&self, at: &[usize]) -> (usize, usize) {
+        let (mut position, mut read) = (0, 0);
+        for (i, &o) in at.iter().enumerate() {
+            position = position * self.positions[i] + o;
+            read = read * self.wide[i] + self.axes[i].at(o, self.at[i]) as usize;
+        }
+        (position, read)
     }
 }
 

@@ -25,7 +25,7 @@ fn prepare_matmul(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
 
 fn prepare_gemm(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let Op::Gemm(op) = g.op(id) else { return None };
-    all_f32(g, id).then(|| Box::new(General(op.clone())) as Box<dyn Kernel>)
+    all_f32(g, id).then(|| Box::new(General(*op)) as Box<dyn Kernel>)
 }
 
 fn all_f32(g: &Graph, id: NodeId) -> bool {
