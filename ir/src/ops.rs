@@ -8,6 +8,7 @@ pub mod activation;
 pub mod binary;
 pub mod cast;
 pub mod compare;
+pub mod control;
 pub mod conv;
 pub mod conv_quantized;
 pub mod conv_transpose;
@@ -51,6 +52,7 @@ families! {
     deform_conv: DeformConv;
     conv_quantized: ConvInteger, QLinearConv;
     matmul_quantized: MatMulInteger, QLinearMatMul;
+    control: If, Loop, Scan;
 }
 
 impl Op {
