@@ -12,10 +12,13 @@ pub mod conv_quantized;
 pub mod conv_transpose;
 pub mod deform_conv;
 pub mod forest;
+pub mod global_pool;
 pub mod layout;
 pub mod linear;
 pub mod matmul;
 pub mod matmul_quantized;
+pub mod max_unpool;
+pub mod pool;
 mod quantized;
 mod real;
 pub mod scores;
@@ -39,6 +42,9 @@ families! {
     deform_conv: DeformConv;
     conv_quantized: ConvInteger, QLinearConv;
     matmul_quantized: MatMulInteger, QLinearMatMul;
+    pool: Pool;
+    global_pool: GlobalPool;
+    max_unpool: MaxUnpool;
 }
 
 impl Op {

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use kiln_tensor::{DType, Datum, Number, Scalar, Tensor};
+use kiln_tensor::{DType, Datum, Number, Tensor};
 
 use crate::eval::{optional, tensor};
 use crate::ops::matmul::{product, product_dims};
