@@ -15,10 +15,13 @@ pub mod conv_transpose;
 pub mod deform_conv;
 pub mod encode;
 pub mod forest;
+pub mod global_pool;
 pub mod layout;
 pub mod linear;
 pub mod matmul;
 pub mod matmul_quantized;
+pub mod max_unpool;
+pub mod pool;
 pub mod preprocess;
 mod quantized;
 mod real;
@@ -53,6 +56,9 @@ families! {
     conv_quantized: ConvInteger, QLinearConv;
     matmul_quantized: MatMulInteger, QLinearMatMul;
     control: If, Loop, Scan;
+    pool: Pool;
+    global_pool: GlobalPool;
+    max_unpool: MaxUnpool;
 }
 
 impl Op {
