@@ -243,8 +243,8 @@ pub(crate) fn each_tap(
             return Ok(());
         };
         tap.at[i] += 1;
-        for k in i + 1..useful.len() {
-            tap.at[k] = useful[k].start;
+        for (at, range) in tap.at.iter_mut().zip(&useful).skip(i + 1) {
+            *at = range.start;
         }
     }
 }
