@@ -12,13 +12,16 @@
 //! # }
 //! ```
 
+mod bind;
 mod builder;
+mod facts;
 mod model;
 pub mod npy;
 pub mod pb;
 mod session;
 
 pub use builder::{BackendKind, Options};
+pub use facts::Facts;
 pub use kiln_ir::{Cancel, Error, Graph, Kind, Limits, NodeInfo, Result, Type};
 pub use kiln_tensor::{DType, Datum, Map, MapKeys, Tensor};
 pub use model::{Model, ValueInfo};

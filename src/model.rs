@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kiln_ir::{Error, Graph, Limits, Result, Type, Value};
 use kiln_onnx::Resolver;
 
+use crate::bind;
 use crate::builder::{self, Options};
 use crate::session::Session;
 
@@ -124,6 +125,17 @@ impl Model {
     /// The outputs that a run gives, in order.
     pub fn outputs(&self) -> Vec<ValueInfo> {
         outputs_of(&self.graph)
+    }
+
+    /// The model for inputs of one size: symbols of the inputs replaced by numbers.
+    ///
+    /// An error is *invalid*: a name is no symbol of an input, or the lengths do not fit.
+    pub fn with_dims(mut self, dims: &BTreeMap<String, i64>) -> Result<Self> {
+        if !dims.is_empty() {
+            let bound = bind::bind(&self.graph, dims);
+            self.graph = bound.map_err(|e| e.in_file(self.name.clone()))?;
+        }
+        Ok(self)
     }
 
     /// Optimizes the graph as the options say and returns it, for looking at and exporting.

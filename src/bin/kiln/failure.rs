@@ -55,6 +55,17 @@ impl Failure {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Check => f.write_str("a check failed"),
+            Failure::Closed => f.write_str("stdout is closed"),
+            Failure::Usage(what, _) => f.write_str(what),
+            Failure::Library(e) => e.fmt(f),
+        }
+    }
+}
+
 /// What an error knows beside its message.
 fn facts(e: &Error) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();

@@ -19,8 +19,8 @@ pub struct Feeding {
     /// An input: .pb, .npy or a member of an .npz (FILE.npz:KEY); others are made up
     #[arg(long = "input", short = 'i', value_name = "NAME=FILE", value_parser = pair)]
     input: Vec<(String, String)>,
-    /// Inputs by name, all from one .npz
-    #[arg(long, value_name = "FILE.npz")]
+    /// All inputs: an .npz by name, or a folder of input_<j>.pb
+    #[arg(long, value_name = "FILE.npz|DIR")]
     inputs: Option<String>,
     /// The length that a symbol stands for in inputs that are made up; 1 if not given
     #[arg(long = "dim", value_name = "NAME=N", value_parser = number)]
@@ -87,6 +87,18 @@ fn widened(tensor: Tensor, declared: &Type) -> Tensor {
 }
 
 impl Feeding {
+    /// Whether any input is given.
+    pub fn is_given(&self) -> bool {
+        self.inputs.is_some() || !self.input.is_empty()
+    }
+
+    /// Makes a symbol stand for `n`, unless it has a length already.
+    pub fn set_default(&mut self, name: &str, n: u64) {
+        if self.dims.iter().all(|(known, _)| known != name) {
+            self.dims.push((name.to_owned(), n));
+        }
+    }
+
     /// The given lengths and the given inputs, made complete with random values.
     pub fn resolve(
         &self,
@@ -118,11 +130,18 @@ impl Feeding {
         limits: &Limits,
     ) -> Result<BTreeMap<String, Datum>, Failure> {
         let mut given = BTreeMap::new();
-        if let Some(file) = &self.inputs {
+        if let Some(file) = self.inputs.as_deref().filter(|f| !Path::new(f).is_dir()) {
             let bytes = files::read(file.as_ref())?;
             for (name, tensor) in npy::read_npz(&bytes).map_err(files::numpy)? {
                 let tensor = widened(tensor, &find(wanted, &name)?.ty);
                 given.insert(name, tensor.into());
+            }
+        } else if let Some(folder) = &self.inputs {
+            for (j, want) in wanted.iter().enumerate() {
+                let file = format!("{folder}/input_{j}.pb");
+                if Path::new(&file).exists() {
+                    given.insert(want.name.clone(), read(&file, &want.ty, limits)?);
+                }
             }
         }
         for (name, file) in &self.input {

@@ -7,15 +7,27 @@
 //! failure                                      what goes wrong, and the exit code
 //! ```
 
+mod bench;
 mod bugs;
+mod compare;
+mod completions;
+mod difference;
+mod doctor;
+mod dot;
 mod failure;
 mod files;
 mod generate;
 mod inputs;
+mod inspect;
 mod jobs;
+mod machine;
+mod ops;
+mod optimize;
 mod options;
+mod report;
 mod run;
 mod show;
+mod statistics;
 
 use std::process::ExitCode;
 
@@ -48,6 +60,7 @@ struct Cli {
 macro_rules! verbs {
     ($($verb:ident $module:ident;)*) => {
         #[derive(Subcommand)]
+        #[allow(clippy::large_enum_variant)]
         enum Verb {
             $($verb($module::Args),)*
         }
@@ -62,6 +75,13 @@ macro_rules! verbs {
 
 verbs! {
     Run run;
+    Inspect inspect;
+    Optimize optimize;
+    Bench bench;
+    Compare compare;
+    Ops ops;
+    Doctor doctor;
+    Completions completions;
 }
 
 fn main() -> ExitCode {

@@ -18,6 +18,17 @@ pub struct Reading {
     data_root: Vec<PathBuf>,
 }
 
+/// Which passes run.
+#[derive(Args, Clone, Debug)]
+pub struct Passing {
+    /// 0 no passes, 1 clean only, 2 and 3 all
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub opt_level: u8,
+    /// Leave out a pass
+    #[arg(long, value_name = "PASS", value_parser = pass)]
+    pub skip: Vec<String>,
+}
+
 /// How a model is optimized and run.
 #[derive(Args, Clone, Debug)]
 pub struct Building {
@@ -27,12 +38,8 @@ pub struct Building {
     /// Threads inside one run; 0 is one per core
     #[arg(long, value_name = "T", default_value_t = 0)]
     pub threads: usize,
-    /// 0 no passes, 1 clean only, 2 and 3 all
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
-    opt_level: u8,
-    /// Leave out a pass
-    #[arg(long, value_name = "PASS", value_parser = pass)]
-    skip: Vec<String>,
+    #[command(flatten)]
+    passing: Passing,
     /// Where random numbers begin
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -131,13 +138,22 @@ impl Reading {
 }
 
 impl Building {
+    /// The name of the backend.
+    pub fn backend_name(&self) -> &'static str {
+        match self.backend {
+            BackendKind::Cuda => "cuda",
+            BackendKind::Reference => "reference",
+            _ => "cpu",
+        }
+    }
+
     /// The options of the library.
     pub fn options(&self) -> Options {
         Options {
             backend: self.backend,
             threads: self.threads,
-            opt_level: self.opt_level,
-            skip: self.skip.clone(),
+            opt_level: self.passing.opt_level,
+            skip: self.passing.skip.clone(),
             seed: self.seed,
         }
     }

@@ -1,0 +1,98 @@
+//! `kiln optimize`: a model in, an equal and cheaper model out.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args as Flags;
+use kiln::Options;
+
+use crate::failure::{Failure, note};
+use crate::options::{Passing, Reading, number};
+use crate::{files, report};
+
+/// Optimize a model and write it as ONNX
+#[derive(Flags, Debug)]
+#[command(after_help = "Examples:\n  \
+    kiln optimize model.onnx -o fast.onnx\n  \
+    kiln optimize model.onnx -o fast.onnx --dim batch=8 --report report.json")]
+pub struct Args {
+    /// The ONNX file; - is stdin
+    model: String,
+    /// The file to write; - is stdout
+    #[arg(short, long, value_name = "OUT.onnx")]
+    output: PathBuf,
+    /// Replace a symbol of the inputs by a number
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = number)]
+    dims: Vec<(String, u64)>,
+    /// Write the optimized graph as text
+    #[arg(long, value_name = "FILE")]
+    ir: Option<PathBuf>,
+    /// Write what each pass did
+    #[arg(long, value_name = "FILE.json")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    passing: Passing,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// Runs the verb.
+pub fn main(args: Args) -> Result<(), Failure> {
+    check(&args)?;
+    let mut dims = BTreeMap::new();
+    for (name, n) in &args.dims {
+        let n = i64::try_from(*n)
+            .map_err(|_| Failure::usage(format!("--dim {name}: {n} is too large"), "use less"))?;
+        dims.insert(name.clone(), n);
+    }
+    let model = args.reading.load(&args.model)?.with_dims(&dims)?;
+    model.warnings().iter().for_each(|w| note(w));
+    let options = Options {
+        opt_level: args.passing.opt_level,
+        skip: args.passing.skip.clone(),
+        ..Options::default()
+    };
+    let (graph, done) = model.optimize(&options).map_err(|e| e.in_file(&args.model))?;
+    let bytes = model.export(&graph).map_err(|e| e.in_file(&args.model))?;
+    if let Some(path) = &args.ir {
+        files::write(path, kiln_ir::text::print(&graph).as_bytes())?;
+    }
+    if let Some(path) = &args.report {
+        let document = format!("{:#}\n", report::json(&args.model, &done));
+        files::write(path, document.as_bytes())?;
+    }
+    let mut out = io::stdout().lock();
+    if args.output == Path::new("-") {
+        out.write_all(&bytes)?;
+    } else {
+        files::write(&args.output, &bytes)?;
+        out.write_all(report::text(&done).as_bytes())?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Refuses outputs that are the input, and formats that are not there.
+fn check(args: &Args) -> Result<(), Failure> {
+    let input = Path::new(&args.model);
+    let outputs = [Some(&args.output), args.ir.as_ref(), args.report.as_ref()];
+    for path in outputs.into_iter().flatten() {
+        if files::same(input, path) {
+            let what = format!("{} is the input: it is not overwritten", path.display());
+            return Err(Failure::usage(what, "name another file"));
+        }
+    }
+    let ends =
+        |path: &Path, all: &[&str]| path.extension().is_some_and(|e| all.iter().any(|a| e == *a));
+    if args.output != Path::new("-") && !ends(&args.output, &["onnx", "pb"]) {
+        let what = format!("{}: optimized models are written as .onnx", args.output.display());
+        return Err(Failure::usage(what, "end the name in .onnx"));
+    }
+    match args.report.as_deref() {
+        Some(path) if !ends(path, &["json"]) => Err(Failure::usage(
+            format!("{}: reports are written as .json", path.display()),
+            "end the name in .json",
+        )),
+        _ => Ok(()),
+    }
+}
