@@ -7,7 +7,9 @@ use crate::op::{Operator, families};
 pub mod binary;
 pub mod cast;
 pub mod compare;
+pub mod gather;
 pub mod layout;
+pub mod scatter;
 pub mod select;
 pub mod source;
 pub mod unary;
@@ -22,6 +24,8 @@ families! {
     select: Select;
     cast: Cast;
     layout: Layout;
+    gather: Gather;
+    scatter: Scatter;
 }
 
 /// What the tests of every family use.
