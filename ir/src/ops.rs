@@ -15,6 +15,7 @@ pub mod conv_transpose;
 pub mod deform_conv;
 pub mod encode;
 pub mod forest;
+pub mod gather;
 pub mod global_pool;
 pub mod layout;
 pub mod linear;
@@ -25,6 +26,7 @@ pub mod pool;
 pub mod preprocess;
 mod quantized;
 mod real;
+pub mod scatter;
 pub mod scores;
 pub mod select;
 pub mod source;
@@ -59,6 +61,8 @@ families! {
     pool: Pool;
     global_pool: GlobalPool;
     max_unpool: MaxUnpool;
+    gather: Gather;
+    scatter: Scatter;
 }
 
 impl Op {
