@@ -19,11 +19,14 @@ pub mod layout;
 pub mod linear;
 pub mod matmul;
 pub mod matmul_quantized;
+pub mod optional;
 pub mod preprocess;
 mod quantized;
 mod real;
 pub mod scores;
 pub mod select;
+pub mod sequence;
+pub mod sequence_map;
 pub mod source;
 pub mod svm;
 pub mod unary;
@@ -53,6 +56,9 @@ families! {
     conv_quantized: ConvInteger, QLinearConv;
     matmul_quantized: MatMulInteger, QLinearMatMul;
     control: If, Loop, Scan;
+    sequence: Sequence;
+    sequence_map: SequenceMap;
+    optional: Optional;
 }
 
 impl Op {
