@@ -15,6 +15,7 @@
 mod builder;
 mod model;
 pub mod npy;
+pub mod pb;
 mod session;
 
 pub use builder::{BackendKind, Options};
