@@ -22,6 +22,7 @@ pub mod linear;
 pub mod matmul;
 pub mod matmul_quantized;
 pub mod max_unpool;
+pub mod optional;
 pub mod pool;
 pub mod preprocess;
 mod quantized;
@@ -29,6 +30,8 @@ mod real;
 pub mod scatter;
 pub mod scores;
 pub mod select;
+pub mod sequence;
+pub mod sequence_map;
 pub mod source;
 pub mod svm;
 pub mod unary;
@@ -63,6 +66,9 @@ families! {
     max_unpool: MaxUnpool;
     gather: Gather;
     scatter: Scatter;
+    sequence: Sequence;
+    sequence_map: SequenceMap;
+    optional: Optional;
 }
 
 impl Op {

@@ -15,11 +15,11 @@ mod scan8;
 mod stack;
 
 pub use body::inline;
+pub(crate) use body::{Budget, captures, given, inward, is_random, outputs_of, run};
 pub use branch::If;
 pub use repeat::Loop;
 pub use scan::{Scan, Steps};
-
-use body::captures;
+pub(crate) use stack::{Stack, stack};
 
 use crate::Schema;
 

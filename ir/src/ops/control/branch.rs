@@ -111,6 +111,18 @@ mod tests {
     }
 
     #[test]
+    fn symbols_of_branches_do_not_meet_those_outside() {
+        // A length that only the data decides is `?1` in each of the three graphs.
+        let t = "c: bool[]\nx: seq(f32[N,2])\nz = ConcatFromSequence(x) {axis=0}\n\
+                 y = If(c, x) {captures=1, \
+                 then_branch=graph {\n a: seq(f32[N,2])\n \
+                 b = ConcatFromSequence(a) {axis=0}\n return b\n}, \
+                 else_branch=graph {\n a: seq(f32[N,2])\n \
+                 b = ConcatFromSequence(a) {axis=0}\n return b\n}}\nreturn z, y";
+        assert_eq!(types(t).expect("types"), ["f32[?1,2]", "f32[?4,2]"]);
+    }
+
+    #[test]
     fn branches_must_fit() {
         assert!(types(&TEXT.replace("return b\n}}", "return b, a\n}}")).is_err());
         assert!(types(&TEXT.replace("captures=1", "captures=0")).is_err());

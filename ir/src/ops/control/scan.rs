@@ -341,5 +341,8 @@ mod tests {
         check(&out[1], &[2, 3, 1], &[1.0, 3.0, 6.0, 14.0, 19.0, 25.0]);
         let out = eight(None, "back").expect("runs");
         check(&out[1], &[2, 3, 1], &[3.0, 5.0, 6.0, 16.0, 21.0, 25.0]);
+        let out = eight(Some(Tensor::vector(vec![2i64, 3])), "").expect("runs");
+        check(&out[0], &[2, 1], &[3.0, 25.0]);
+        check(&out[1], &[2, 3, 1], &[1.0, 3.0, 0.0, 14.0, 19.0, 25.0]);
     }
 }

@@ -25,6 +25,11 @@ impl Stack {
         Ok(())
     }
 
+    /// The pieces.
+    pub(crate) fn tensors(&self) -> &[Tensor] {
+        &self.0
+    }
+
     /// Turns the order of the pieces round.
     pub(crate) fn reverse(&mut self) {
         self.0.reverse();
