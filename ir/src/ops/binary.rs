@@ -3,12 +3,8 @@
 use std::ops::RangeInclusive;
 
 use kiln_tensor::{
-<<<<<<< HEAD
-    DType, Datum, Element, Number, Scalar, Tensor, match_float, match_integer, match_number, shape,
-=======
     DType, Datum, Element, Float, Number, Scalar, Tensor, match_float, match_integer, match_number,
     shape,
->>>>>>> ops-base
 };
 
 use super::layout::{Layout, known_dims};
