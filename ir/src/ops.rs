@@ -8,21 +8,30 @@ pub mod activation;
 pub mod binary;
 pub mod cast;
 pub mod compare;
+pub mod control;
 pub mod conv;
 pub mod conv_quantized;
 pub mod conv_transpose;
 pub mod deform_conv;
 pub mod encode;
 pub mod forest;
+pub mod gather;
+pub mod global_pool;
 pub mod layout;
 pub mod linear;
 pub mod matmul;
 pub mod matmul_quantized;
+pub mod max_unpool;
+pub mod optional;
+pub mod pool;
 pub mod preprocess;
 mod quantized;
 mod real;
+pub mod scatter;
 pub mod scores;
 pub mod select;
+pub mod sequence;
+pub mod sequence_map;
 pub mod source;
 pub mod svm;
 pub mod unary;
@@ -51,6 +60,15 @@ families! {
     deform_conv: DeformConv;
     conv_quantized: ConvInteger, QLinearConv;
     matmul_quantized: MatMulInteger, QLinearMatMul;
+    control: If, Loop, Scan;
+    pool: Pool;
+    global_pool: GlobalPool;
+    max_unpool: MaxUnpool;
+    gather: Gather;
+    scatter: Scatter;
+    sequence: Sequence;
+    sequence_map: SequenceMap;
+    optional: Optional;
 }
 
 impl Op {

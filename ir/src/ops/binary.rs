@@ -3,7 +3,12 @@
 use std::ops::RangeInclusive;
 
 use kiln_tensor::{
+<<<<<<< HEAD
     DType, Datum, Element, Number, Scalar, Tensor, match_float, match_integer, match_number, shape,
+=======
+    DType, Datum, Element, Float, Number, Scalar, Tensor, match_float, match_integer, match_number,
+    shape,
+>>>>>>> ops-base
 };
 
 use super::layout::{Layout, known_dims};
@@ -270,12 +275,10 @@ fn pow(cx: &Context, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
     if x == y && x.is_float() {
         return match_float!(x, T => zip(cx, a, b, |x: T, y: T| {
-            use kiln_tensor::Float;
             Ok(x.map(|v| v.powf(y.to_f64()), |v| v.powf(y.to_f64() as f32)))
         }), else Err(Error::bug("no float")));
     }
     match_number!(x, T => {
-        use kiln_tensor::Scalar;
         if y.is_float() || x.is_float() {
             let wide = |t: &Tensor| Tensor::from_vec(t.shape(), t.to_vec::<f64>()?);
             return zip(cx, &wide(a)?, &wide(b)?, |x: f64, y: f64| Ok(T::from_f64(x.powf(y))));

@@ -192,6 +192,12 @@ impl Axis {
         (lo as usize).min(hi)..hi
     }
 
+    /// The taps that lie inside an input of length `n` at some position of `0..out`.
+    fn useful(&self, n: usize, out: usize) -> std::ops::Range<usize> {
+        let (Some(last), true) = (out.checked_sub(1), n > 0) else { return 0..0 };
+        self.taps(last, n).start..self.taps(0, n).end
+    }
+
     /// The taps that lie inside an input of length `n`, for the window at `position`.
     pub fn taps(&self, position: usize, n: usize) -> std::ops::Range<usize> {
         let first = self.at(position, 0);
@@ -216,6 +222,31 @@ pub(crate) struct Tap<'a> {
     at: Vec<usize>,
     positions: &'a [usize],
     wide: &'a [usize],
+}
+
+/// Calls `f` with every tap that lies inside the plane at some position, in row-major order.
+pub(crate) fn each_tap(
+    axes: &[Axis],
+    positions: &[usize],
+    wide: &[usize],
+    mut f: impl FnMut(&Tap<'_>) -> Result<()>,
+) -> Result<()> {
+    let useful: Vec<_> = (0..axes.len()).map(|i| axes[i].useful(wide[i], positions[i])).collect();
+    if useful.iter().any(std::ops::Range::is_empty) {
+        return Ok(());
+    }
+    let at = useful.iter().map(|r| r.start).collect();
+    let mut tap = Tap { axes, at, positions, wide };
+    loop {
+        f(&tap)?;
+        let Some(i) = (0..useful.len()).rev().find(|&i| tap.at[i] + 1 < useful[i].end) else {
+            return Ok(());
+        };
+        tap.at[i] += 1;
+        for (at, range) in tap.at.iter_mut().zip(&useful).skip(i + 1) {
+            *at = range.start;
+        }
+    }
 }
 
 impl<'a> Tap<'a> {

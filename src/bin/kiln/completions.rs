@@ -9,9 +9,8 @@ use crate::failure::Failure;
 
 /// Print a completion script for a shell
 #[derive(Flags, Debug)]
-#[command(
-    after_help = "Example:\n  kiln completions bash > ~/.local/share/bash-completion/completions/kiln"
-)]
+#[command(after_help = "Example:\n  kiln completions bash \
+                  > ~/.local/share/bash-completion/completions/kiln")]
 pub struct Args {
     /// bash, elvish, fish, powershell or zsh
     shell: Shell,

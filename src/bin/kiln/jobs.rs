@@ -36,7 +36,8 @@ fn answer(line: &[u8], building: &Building, reading: &Reading) -> Value {
     let job: Value = match serde_json::from_slice(line) {
         Ok(job) => job,
         Err(e) => {
-            return json!({"id": null, "status": "error", "reason": format!("the job is no JSON: {e}")});
+            let reason = format!("the job is no JSON: {e}");
+            return json!({"id": null, "status": "error", "reason": reason});
         }
     };
     let mut answer = Map::new();

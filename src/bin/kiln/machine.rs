@@ -68,7 +68,11 @@ macro_rules! detect {
 /// The instruction sets that kernels may use.
 #[cfg(target_arch = "x86_64")]
 pub fn features() -> Vec<&'static str> {
-    detect!(is_x86_feature_detected: "sse4.1" "avx" "avx2" "fma" "f16c" "avxvnni" "avx512f" "avx512bw" "avx512vl" "avx512vnni" "avx512bf16" "avx512fp16")
+    detect!(
+        is_x86_feature_detected:
+        "sse4.1" "avx" "avx2" "fma" "f16c" "avxvnni" "avx512f" "avx512bw" "avx512vl" "avx512vnni"
+        "avx512bf16" "avx512fp16"
+    )
 }
 
 /// The instruction sets that kernels may use.

@@ -22,7 +22,8 @@ pub struct Reading {
 #[derive(Args, Clone, Debug)]
 pub struct Passing {
     /// 0 no passes, 1 clean only, 2 and 3 all
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=3))]
     pub opt_level: u8,
     /// Leave out a pass
     #[arg(long, value_name = "PASS", value_parser = pass)]

@@ -31,7 +31,8 @@ pub struct Args {
     #[arg(long = "output", short = 'o', value_name = "NAME=FILE", value_parser = pair)]
     output: Vec<(String, String)>,
     /// Read jobs, one JSON object a line, from FILE; - is stdin
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "input", "inputs", "output", "output_dir"])]
+    #[arg(long, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["model", "input", "inputs", "output", "output_dir"])]
     jobs: Option<String>,
     #[command(flatten)]
     building: Building,
