@@ -83,7 +83,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let mut seen = Measured { batch: args.batch.unwrap_or(1), ..Measured::default() };
     let result = measure(&args, &mut seen);
     if let Some(path) = &args.json {
-        let document = format!("{:#}\n", document(&args, &seen, result.as_ref().err()));
+        let document = format!("{}\n", document(&args, &seen, result.as_ref().err()));
         match path == Path::new("-") {
             true => io::stdout().write_all(document.as_bytes())?,
             false => files::write(path, document.as_bytes())?,

@@ -47,3 +47,16 @@ pub fn report(panic: &(dyn Any + Send)) -> ExitCode {
     );
     ExitCode::from(crate::failure::BUG)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panics_become_text() {
+        install_hook();
+        let text = catch(|| -> u8 { panic!("stone {}", 3) }).expect_err("it panics");
+        assert!(text.starts_with("stone 3 (src/bin/kiln/bugs.rs:"), "{text}");
+        assert_eq!(catch(|| 5), Ok(5));
+    }
+}

@@ -1,7 +1,9 @@
 //! What goes wrong: its text on stderr and its exit code.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use kiln::{Error, Kind};
 
@@ -95,9 +97,12 @@ pub fn print(what: &str, facts: &[(&str, String)]) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Prints a note.
+/// Prints a note, once.
 pub fn note(what: &str) {
-    let _ = writeln!(io::stderr(), "note: {what}");
+    static PRINTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if PRINTED.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned()) {
+        let _ = writeln!(io::stderr(), "note: {what}");
+    }
 }
 
 fn colour() -> bool {

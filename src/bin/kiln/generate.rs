@@ -12,8 +12,8 @@ pub struct Lengths(BTreeMap<String, i64>);
 
 impl Lengths {
     /// Sets a symbol.
-    pub fn set(&mut self, name: &str, n: u64) {
-        self.0.insert(name.to_owned(), i64::try_from(n).unwrap_or(i64::MAX));
+    pub fn set(&mut self, name: &str, n: i64) {
+        self.0.insert(name.to_owned(), n);
     }
 
     /// Sets the symbols of `ty` that are not set yet to the lengths of a value of that type.
@@ -141,7 +141,7 @@ mod tests {
         let seen = Datum::Tensor(Tensor::vector(vec![0i64; 5]));
         lengths.learn(&parse_type("i64[N]").expect("a type"), &seen);
         assert_eq!(shape(&lengths).expect("small"), [5, 8, 3]);
-        lengths.set("N", u64::MAX);
+        lengths.set("N", i64::MAX);
         assert_eq!(shape(&lengths).expect_err("too large").kind(), kiln::Kind::Limit);
     }
 

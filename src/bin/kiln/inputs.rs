@@ -151,27 +151,35 @@ impl Feeding {
         Ok(given)
     }
 
-    /// The lengths that the user gives; an error where a name is no symbol of the inputs.
+    /// The lengths that the user gives.
     fn lengths(&self, wanted: &[ValueInfo]) -> Result<Lengths, Failure> {
-        let known = generate::symbols(wanted);
         let mut lengths = Lengths::default();
-        for (name, n) in &self.dims {
-            if !known.contains(name) {
-                let all = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-                let help = if all.is_empty() {
-                    "every length is fixed".into()
-                } else {
-                    format!("the symbols are {all}")
-                };
-                return Err(Failure::usage(
-                    format!("--dim {name}: the inputs have no such symbol"),
-                    help,
-                ));
-            }
-            lengths.set(name, *n);
+        for (name, n) in checked_dims(&self.dims, wanted)? {
+            lengths.set(&name, n);
         }
         Ok(lengths)
     }
+}
+
+/// The lengths by symbol; an error where a name is no symbol of the inputs.
+pub fn checked_dims(
+    dims: &[(String, u64)],
+    wanted: &[ValueInfo],
+) -> Result<BTreeMap<String, i64>, Failure> {
+    let known = generate::symbols(wanted);
+    if let Some((name, _)) = dims.iter().find(|(name, _)| !known.contains(name)) {
+        let all: Vec<_> = known.iter().map(String::as_str).collect();
+        let help = match all.is_empty() {
+            true => "every length is fixed".to_owned(),
+            false => format!("the symbols are {}", all.join(", ")),
+        };
+        return Err(Failure::usage(format!("--dim {name}: the inputs have no such symbol"), help));
+    }
+    let length = |(name, n): &(String, u64)| match i64::try_from(*n) {
+        Ok(n) => Ok((name.clone(), n)),
+        Err(_) => Err(Failure::usage(format!("--dim {name}: {n} is too large"), "use less")),
+    };
+    dims.iter().map(length).collect()
 }
 
 fn find<'a>(wanted: &'a [ValueInfo], name: &str) -> Result<&'a ValueInfo, Failure> {

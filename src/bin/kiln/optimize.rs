@@ -1,6 +1,5 @@
 //! `kiln optimize`: a model in, an equal and cheaper model out.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +7,7 @@ use clap::Args as Flags;
 use kiln::Options;
 
 use crate::failure::{Failure, note};
+use crate::inputs::checked_dims;
 use crate::options::{Passing, Reading, number};
 use crate::{files, report};
 
@@ -40,13 +40,9 @@ pub struct Args {
 /// Runs the verb.
 pub fn main(args: Args) -> Result<(), Failure> {
     check(&args)?;
-    let mut dims = BTreeMap::new();
-    for (name, n) in &args.dims {
-        let n = i64::try_from(*n)
-            .map_err(|_| Failure::usage(format!("--dim {name}: {n} is too large"), "use less"))?;
-        dims.insert(name.clone(), n);
-    }
-    let model = args.reading.load(&args.model)?.with_dims(&dims)?;
+    let model = args.reading.load(&args.model)?;
+    let dims = checked_dims(&args.dims, &model.inputs())?;
+    let model = model.with_dims(&dims)?;
     model.warnings().iter().for_each(|w| note(w));
     let options = Options {
         opt_level: args.passing.opt_level,

@@ -1,0 +1,159 @@
+//! `inspect`, `optimize`, `compare`, `ops`, `doctor` and `completions`.
+
+use kiln::{Tensor, npy};
+
+use super::*;
+
+#[test]
+fn inspect_shows_a_model() {
+    let out = good(&["inspect", FOREST]);
+    let want = "\
+file        models/forest_iris/model.onnx
+producer    skl2onnx 1.20.0
+version     IR 8, ai.onnx 18, ai.onnx.ml 1
+parameters  0 in 0 initializers
+nodes       1
+inputs
+  X  f32[X_0,4]
+outputs
+  label          i64[X_0]
+  probabilities  f32[X_0,3]
+operators
+  ai.onnx.ml::TreeEnsembleClassifier  1
+";
+    assert_eq!(out, want);
+}
+
+#[test]
+fn inspect_lists_all_that_is_missing() {
+    let folder = Folder::new();
+    let model = folder.write("s.onnx", &strange());
+    let ended = kiln(&["inspect", &model, "--json"]);
+    let document = json(&ended.out);
+    assert_eq!((ended.code, &document["schema"]), (3, &json("\"kiln-inspect/1\"")));
+    assert_eq!(document["unsupported"], json(r#"["ai.onnx::Frob", "ai.onnx::Nicate"]"#));
+    assert_eq!(document["ops"], json(r#"{"ai.onnx::Frob": 1, "ai.onnx::Nicate": 1}"#));
+    assert_eq!(document["inputs"], json(r#"[{"name": "x", "type": "f32[2]"}]"#));
+    let ended = kiln(&["inspect", &model, "--ops"]);
+    assert_eq!(ended.out, "ai.onnx::Frob    1  missing\nai.onnx::Nicate  1  missing\n");
+}
+
+#[test]
+fn inspect_prints_and_draws_the_graph() {
+    let folder = Folder::new();
+    let model = folder.write("m.onnx", &relu());
+    assert_eq!(good(&["inspect", &model, "--ir"]), "x: f32[x_0]\ny = Relu(x)\nreturn y\n");
+    let dot = folder.path("m.dot");
+    good(&["inspect", &model, "--graph", &dot]);
+    let drawn = String::from_utf8(read(&dot)).expect("text");
+    assert!(drawn.starts_with("digraph") && drawn.matches("->").count() == 2, "{drawn}");
+    assert_eq!(kiln(&["inspect", &model, "--graph", &folder.path("m.svg")]).code, 2);
+    let ended = kiln_fed(&["inspect", "-"], &relu());
+    assert!(ended.code == 0 && ended.out.contains("ai.onnx::Relu  1"), "{ended:?}");
+}
+
+#[test]
+fn optimize_writes_an_equal_model_and_a_report() {
+    let folder = Folder::new();
+    let [out, report, ir] = ["o.onnx", "r.json", "o.txt"].map(|n| folder.path(n));
+    let flags = ["--report", &report, "--ir", &ir, "--dim", "X_0=30"];
+    let text = good(&[&["optimize", FOREST, "-o", &out][..], &flags].concat());
+    assert!(text.starts_with("nodes 1 → 1\n"), "{text}");
+    assert_eq!(folder.names(), ["o.onnx", "o.txt", "r.json"]);
+    assert!(read(&ir).starts_with(b"X: f32[30,4]\n"));
+    let report = json(&String::from_utf8(read(&report)).expect("text"));
+    assert_eq!(report["schema"], "kiln-optimize/1");
+    assert_eq!((&report["nodes_before"], &report["nodes_after"]), (&json("1"), &json("1")));
+    let passes = report["passes"].as_array().expect("a list");
+    for pass in passes {
+        assert!(pass["name"].is_string() && pass["fired"].is_u64() && pass["micros"].is_u64());
+        assert!(pass["declined"].is_array(), "{pass}");
+    }
+    assert!(!passes.is_empty() && report["patches"].is_array());
+    good(&["compare", FOREST, &out, "--inputs", FOREST_INPUTS, "--rtol", "0", "--atol", "0"]);
+    // The length is fixed now.
+    let inspected = good(&["inspect", &out]);
+    assert!(inspected.contains("X  f32[30,4]"), "{inspected}");
+}
+
+#[test]
+fn optimize_leaves_its_input_alone() {
+    let folder = Folder::new();
+    let model = folder.write("m.onnx", &relu());
+    let link = folder.path("link.onnx");
+    std::os::unix::fs::symlink(&model, &link).expect("the folder is writable");
+    for flags in [["-o", &model], ["-o", &link]] {
+        let ended = kiln(&[&["optimize", &model], &flags[..]].concat());
+        assert_eq!(ended.code, 2, "{}", ended.err);
+        assert!(ended.err.contains("is not overwritten"), "{}", ended.err);
+    }
+    for name in ["o.kiln", "o.txt"] {
+        assert_eq!(kiln(&["optimize", &model, "-o", &folder.path(name)]).code, 2);
+    }
+    let html = folder.path("r.html");
+    let out = folder.path("o.onnx");
+    assert_eq!(kiln(&["optimize", &model, "-o", &out, "--report", &html]).code, 2);
+    assert_eq!(kiln(&["optimize", &model, "-o", &out, "--dim", "N=2"]).code, 2);
+    assert_eq!(read(&model), relu());
+    assert_eq!(folder.names(), ["link.onnx", "m.onnx"]);
+}
+
+#[test]
+fn compare_passes_equals_and_fails_others() {
+    let args = ["compare", FOREST, FOREST_EXPECTED, "--inputs", FOREST_INPUTS];
+    let out = good(&args);
+    assert!(out.starts_with("output  ") && out.matches("same").count() == 2, "{out}");
+    let ended = kiln(&[&args[..], &["--rtol", "0", "--atol", "0", "--json"]].concat());
+    let document = json(&ended.out);
+    assert_eq!((ended.code, &document["same"]), (1, &json("false")), "{}", ended.err);
+    assert_eq!(document["outputs"][0]["differs"], json("null"));
+    assert!(document["outputs"][1]["max_abs"].as_f64().is_some_and(|d| d > 0.0 && d < 1e-5));
+    good(&["compare", &format!("{FOREST}@0"), &format!("{FOREST}@reference"), "--random", "3"]);
+    assert_eq!(kiln(&["compare", FOREST, &format!("{FOREST}@4")]).code, 2);
+}
+
+#[test]
+fn compare_reads_folders_and_arrays() {
+    let folder = Folder::new();
+    let model = folder.write("m.onnx", &relu());
+    let array = |name: &str, v: Vec<f32>| {
+        folder.write(name, &npy::write(&Tensor::vector(v)).expect("floats"))
+    };
+    let x = format!("x={}", array("x.npy", vec![-1.0, 2.0]));
+    let out = folder.path("out");
+    good(&["run", &model, "-i", &x, "--output-dir", &out]);
+    good(&["compare", &model, &out, "-i", &x]);
+    good(&["compare", &out, &model, "-i", &x]);
+    good(&["compare", &out, &out]);
+    good(&["compare", &out, &array("same.npy", vec![0.0, 2.0])]);
+    let other = array("other.npy", vec![0.0, 3.0]);
+    let ended = kiln(&["compare", &out, &other]);
+    let words = "DIFFERS: 1 of 2, first element 1: 2, not 3";
+    assert!(ended.code == 1 && ended.out.contains(words), "{ended:?}");
+    assert_eq!(kiln(&["compare", &out, &array("long.npy", vec![0.0; 3])]).code, 1);
+    assert_eq!(kiln(&["compare", &out, "models"]).code, 4);
+}
+
+#[test]
+fn ops_lists_every_operator_with_its_versions() {
+    let document = json(&good(&["ops", "--json"]));
+    let ops = document["ops"].as_array().expect("a list");
+    let find = |op: &str| ops.iter().find(|o| o["op"] == op).expect("it is there");
+    assert_eq!(document["schema"], "kiln-ops/1");
+    assert_eq!(find("TreeEnsembleClassifier")["domain"], "ai.onnx.ml");
+    assert_eq!(find("Relu")["domain"], "ai.onnx");
+    assert!(find("Relu")["since"].as_array().is_some_and(|v| !v.is_empty()));
+    assert_eq!(good(&["ops"]).lines().count(), ops.len());
+}
+
+#[test]
+fn doctor_and_completions_answer() {
+    let document = json(&good(&["doctor", "--json"]));
+    assert_eq!(document["schema"], "kiln-doctor/1");
+    assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
+    assert!(document["cores"].as_str().is_some_and(|n| n.parse::<u32>().is_ok_and(|n| n > 0)));
+    assert!(good(&["doctor"]).contains("\ncuda "));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(good(&["completions", shell]).contains("optimize"));
+    }
+}
