@@ -7,10 +7,14 @@ use crate::op::{Operator, families};
 pub mod binary;
 pub mod cast;
 pub mod compare;
+pub mod concat;
 pub mod gather;
 pub mod layout;
+pub mod pad;
+pub mod rearrange;
 pub mod scatter;
 pub mod select;
+pub mod slice;
 pub mod source;
 pub mod unary;
 pub mod variadic;
@@ -24,6 +28,10 @@ families! {
     select: Select;
     cast: Cast;
     layout: Layout;
+    concat: Concat;
+    slice: Slice;
+    pad: Pad;
+    rearrange: Rearrange;
     gather: Gather;
     scatter: Scatter;
 }
