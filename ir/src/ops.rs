@@ -5,16 +5,21 @@ use std::sync::Arc;
 use crate::op::{Operator, families};
 
 pub mod activation;
+pub mod batch_norm;
 pub mod binary;
 pub mod cast;
 pub mod conv;
 pub mod conv_quantized;
 pub mod conv_transpose;
 pub mod deform_conv;
+pub mod dropout;
 pub mod forest;
 pub mod global_pool;
+pub mod group_norm;
+pub mod layer_norm;
 pub mod layout;
 pub mod linear;
+pub mod lrn;
 pub mod matmul;
 pub mod matmul_quantized;
 pub mod max_unpool;
@@ -45,6 +50,11 @@ families! {
     pool: Pool;
     global_pool: GlobalPool;
     max_unpool: MaxUnpool;
+    batch_norm: BatchNorm;
+    layer_norm: LayerNorm;
+    group_norm: GroupNorm;
+    lrn: Lrn;
+    dropout: Dropout;
 }
 
 impl Op {
