@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::op::{Operator, families};
 
 pub mod activation;
+pub mod batch_norm;
 pub mod binary;
 pub mod cast;
 pub mod compare;
@@ -14,12 +15,16 @@ pub mod conv;
 pub mod conv_quantized;
 pub mod conv_transpose;
 pub mod deform_conv;
+pub mod dropout;
 pub mod encode;
 pub mod forest;
 pub mod gather;
 pub mod global_pool;
+pub mod group_norm;
+pub mod layer_norm;
 pub mod layout;
 pub mod linear;
+pub mod lrn;
 pub mod matmul;
 pub mod matmul_quantized;
 pub mod max_unpool;
@@ -77,6 +82,11 @@ families! {
     sequence: Sequence;
     sequence_map: SequenceMap;
     optional: Optional;
+    batch_norm: BatchNorm;
+    layer_norm: LayerNorm;
+    group_norm: GroupNorm;
+    lrn: Lrn;
+    dropout: Dropout;
 }
 
 impl Op {

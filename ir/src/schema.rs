@@ -123,6 +123,19 @@ impl Build<'_> {
         self.graph.add(&name, op, &inputs)
     }
 
+    /// Adds a node by its operator's name, in its newest form, and returns its outputs.
+    pub fn call(
+        &mut self,
+        op: &str,
+        inputs: &[Option<Value>],
+        attrs: Attrs,
+        outputs: usize,
+    ) -> Result<Vec<Value>> {
+        let name = self.name.clone();
+        let inputs = inputs.to_vec();
+        add(self.graph, NodeSpec { op, opset: i64::MAX, name: &name, inputs, attrs, outputs })
+    }
+
     /// Moves an attribute of integers to input `i` as a constant vector, where it is there.
     pub fn ints_to_input(&mut self, name: &str, i: usize) -> Result<()> {
         if let Some(ints) = self.take::<Vec<i64>>(name)? {

@@ -101,6 +101,14 @@ pub(crate) fn narrow<T: Scalar>(dtype: DType, shape: &[usize], data: Vec<T>) -> 
     }, else invalid!("{} is not stored as {dtype}", T::DTYPE))
 }
 
+/// The mean and the variance of some elements, summed in `f64`.
+pub(crate) fn moments<R: Real>(x: impl Iterator<Item = R> + Clone) -> (f64, f64) {
+    let n = x.clone().count().max(1) as f64;
+    let mean = x.clone().map(Scalar::to_f64).sum::<f64>() / n;
+    let variance = x.map(|x| (x.to_f64() - mean).powi(2)).sum::<f64>() / n;
+    (mean, variance)
+}
+
 /// Counts steps and polls the cancel token about every million.
 pub(crate) struct Ticks<'a> {
     cx: &'a Context,
