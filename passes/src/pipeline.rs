@@ -8,7 +8,7 @@ use kiln_ir::{Error, Graph, Limits, Op, Result, Rewrite, verify};
 use crate::clean::{
     dead::Dead, duplicate::Duplicate, fold::Fold, fold_shape::FoldShape, noop::Noop,
 };
-use crate::fuse::conv_act::ConvAct;
+use crate::fuse::{conv_act::ConvAct, conv_bn::ConvBn};
 use crate::report::{Declined, Observer, PassReport, Report};
 
 /// Rules that may run in any order until none fires.
@@ -39,7 +39,7 @@ fn phases(limits: &Limits) -> Vec<Phase> {
             ],
         },
         // Last, because fused operators are recognised by fewer rules than their parts.
-        Phase { name: "fuse", rules: vec![Box::new(ConvAct)] },
+        Phase { name: "fuse", rules: vec![Box::new(ConvBn), Box::new(ConvAct)] },
     ]
 }
 
