@@ -6,6 +6,8 @@
 
 mod clean;
 mod fuse;
+#[cfg(test)]
+mod laws;
 mod pipeline;
 mod report;
 #[cfg(test)]

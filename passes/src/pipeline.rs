@@ -12,20 +12,20 @@ use crate::fuse::{conv_act::ConvAct, conv_bn::ConvBn};
 use crate::report::{Declined, Observer, PassReport, Report};
 
 /// Rules that may run in any order until none fires.
-struct Phase {
+pub(crate) struct Phase {
     name: &'static str,
-    rules: Vec<Box<dyn Rewrite>>,
+    pub(crate) rules: Vec<Box<dyn Rewrite>>,
 }
 
 /// Phases in the order in which they run.
 pub struct Pipeline {
-    phases: Vec<Phase>,
+    pub(crate) phases: Vec<Phase>,
 }
 
 /// A rule may enable another in its phase this many times; it never takes as many.
 const ROUNDS: usize = 16;
 
-fn phases(limits: &Limits) -> Vec<Phase> {
+pub(crate) fn phases(limits: &Limits) -> Vec<Phase> {
     vec![
         // First, because every later rule has less to look at, and sees constants as such.
         Phase {

@@ -22,6 +22,10 @@ impl Rewrite for ConvBn {
         "conv_bn"
     }
 
+    fn exact(&self) -> bool {
+        false
+    }
+
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
         let Op::BatchNorm(norm) = g.op(root) else { return Ok(None) };
         let Some(c) = g.input_of(root, 0) else { return Ok(None) };
