@@ -32,6 +32,7 @@ pub mod optional;
 pub mod pad;
 pub mod pool;
 pub mod preprocess;
+pub mod quantize;
 mod quantized;
 mod real;
 pub mod rearrange;
@@ -87,6 +88,7 @@ families! {
     group_norm: GroupNorm;
     lrn: Lrn;
     dropout: Dropout;
+    quantize: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear;
 }
 
 impl Op {
