@@ -36,6 +36,7 @@ pub mod quantize;
 mod quantized;
 mod real;
 pub mod rearrange;
+pub mod rnn;
 pub mod scatter;
 pub mod scores;
 pub mod select;
@@ -88,6 +89,7 @@ families! {
     group_norm: GroupNorm;
     lrn: Lrn;
     dropout: Dropout;
+    rnn: Rnn;
     quantize: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear;
 }
 
