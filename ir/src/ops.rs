@@ -32,9 +32,11 @@ pub mod optional;
 pub mod pad;
 pub mod pool;
 pub mod preprocess;
+pub mod quantize;
 mod quantized;
 mod real;
 pub mod rearrange;
+pub mod rnn;
 pub mod scatter;
 pub mod scores;
 pub mod select;
@@ -87,6 +89,8 @@ families! {
     group_norm: GroupNorm;
     lrn: Lrn;
     dropout: Dropout;
+    rnn: Rnn;
+    quantize: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear;
 }
 
 impl Op {
