@@ -28,11 +28,13 @@ pub mod lrn;
 pub mod matmul;
 pub mod matmul_quantized;
 pub mod max_unpool;
+pub mod murmur_hash;
 pub mod optional;
 pub mod pad;
 pub mod pool;
 pub mod preprocess;
 mod quantized;
+mod re2;
 mod real;
 pub mod rearrange;
 pub mod scatter;
@@ -42,7 +44,10 @@ pub mod sequence;
 pub mod sequence_map;
 pub mod slice;
 pub mod source;
+pub mod strings;
 pub mod svm;
+pub mod tfidf;
+pub mod tokenizer;
 pub mod unary;
 pub mod variadic;
 pub mod vectorize;
@@ -87,6 +92,10 @@ families! {
     group_norm: GroupNorm;
     lrn: Lrn;
     dropout: Dropout;
+    strings: Strings;
+    tokenizer: Tokenizer;
+    tfidf: TfIdfVectorizer;
+    murmur_hash: MurmurHash3;
 }
 
 impl Op {
