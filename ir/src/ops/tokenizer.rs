@@ -202,7 +202,9 @@ mod tests {
 
     #[test]
     fn words_and_characters() {
-        let cases: &[(&str, &[&str], &[usize], &[&str])] = &[
+        type Case =
+            (&'static str, &'static [&'static str], &'static [usize], &'static [&'static str]);
+        let cases: &[Case] = &[
             (
                 "tokenexp=\"[a-z]+\", mark=0, mincharnum=1",
                 &["a bc", "d"],
