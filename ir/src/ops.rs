@@ -28,12 +28,14 @@ pub mod lrn;
 pub mod matmul;
 pub mod matmul_quantized;
 pub mod max_unpool;
+pub mod murmur_hash;
 pub mod optional;
 pub mod pad;
 pub mod pool;
 pub mod preprocess;
 pub mod quantize;
 mod quantized;
+mod re2;
 mod real;
 pub mod rearrange;
 pub mod rnn;
@@ -44,7 +46,10 @@ pub mod sequence;
 pub mod sequence_map;
 pub mod slice;
 pub mod source;
+pub mod strings;
 pub mod svm;
+pub mod tfidf;
+pub mod tokenizer;
 pub mod unary;
 pub mod variadic;
 pub mod vectorize;
@@ -91,6 +96,10 @@ families! {
     dropout: Dropout;
     rnn: Rnn;
     quantize: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear;
+    strings: Strings;
+    tokenizer: Tokenizer;
+    tfidf: TfIdfVectorizer;
+    murmur_hash: MurmurHash3;
 }
 
 impl Op {
