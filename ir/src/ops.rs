@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::op::{Operator, families};
 
 pub mod activation;
+pub mod arg;
 pub mod batch_norm;
 pub mod binary;
 pub mod cast;
@@ -35,12 +36,14 @@ pub mod preprocess;
 mod quantized;
 mod real;
 pub mod rearrange;
+pub mod reduce;
 pub mod scatter;
 pub mod scores;
 pub mod select;
 pub mod sequence;
 pub mod sequence_map;
 pub mod slice;
+pub mod softmax;
 pub mod source;
 pub mod svm;
 pub mod unary;
@@ -87,6 +90,9 @@ families! {
     group_norm: GroupNorm;
     lrn: Lrn;
     dropout: Dropout;
+    reduce: Reduce;
+    arg: Arg;
+    softmax: Softmax;
 }
 
 impl Op {
