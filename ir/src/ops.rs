@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::op::{Operator, families};
 
 pub mod activation;
+pub mod arg;
 pub mod batch_norm;
 pub mod binary;
 pub mod cast;
@@ -38,6 +39,7 @@ mod quantized;
 mod re2;
 mod real;
 pub mod rearrange;
+pub mod reduce;
 pub mod rnn;
 pub mod scatter;
 pub mod scores;
@@ -45,6 +47,7 @@ pub mod select;
 pub mod sequence;
 pub mod sequence_map;
 pub mod slice;
+pub mod softmax;
 pub mod source;
 pub mod strings;
 pub mod svm;
@@ -100,6 +103,9 @@ families! {
     tokenizer: Tokenizer;
     tfidf: TfIdfVectorizer;
     murmur_hash: MurmurHash3;
+    reduce: Reduce;
+    arg: Arg;
+    softmax: Softmax;
 }
 
 impl Op {
