@@ -36,6 +36,7 @@ pub mod quantize;
 mod quantized;
 mod real;
 pub mod rearrange;
+pub mod resize;
 pub mod rnn;
 pub mod scatter;
 pub mod scores;
@@ -90,6 +91,7 @@ families! {
     lrn: Lrn;
     dropout: Dropout;
     rnn: Rnn;
+    resize: Resize;
     quantize: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear;
 }
 
