@@ -40,6 +40,7 @@ mod re2;
 mod real;
 pub mod rearrange;
 pub mod reduce;
+pub mod resize;
 pub mod rnn;
 pub mod scatter;
 pub mod scores;
@@ -98,6 +99,7 @@ families! {
     lrn: Lrn;
     dropout: Dropout;
     rnn: Rnn;
+    resize: Resize;
     quantize: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear;
     strings: Strings;
     tokenizer: Tokenizer;
