@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::op::{Operator, families};
 
 pub mod activation;
+pub mod attention;
 pub mod batch_norm;
 pub mod binary;
 pub mod cast;
@@ -96,6 +97,7 @@ families! {
     tokenizer: Tokenizer;
     tfidf: TfIdfVectorizer;
     murmur_hash: MurmurHash3;
+    attention: Attention;
 }
 
 impl Op {
