@@ -6,6 +6,7 @@ use crate::op::{Operator, families};
 
 pub mod activation;
 pub mod arg;
+pub mod attention;
 pub mod batch_norm;
 pub mod binary;
 pub mod cast;
@@ -108,6 +109,7 @@ families! {
     reduce: Reduce;
     arg: Arg;
     softmax: Softmax;
+    attention: Attention;
 }
 
 impl Op {
