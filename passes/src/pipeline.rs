@@ -43,10 +43,30 @@ pub(crate) fn phases(limits: &Limits) -> Vec<Phase> {
     ]
 }
 
+/// A pass as tables and messages show it.
+#[derive(Clone, Copy, Debug)]
+pub struct PassInfo {
+    /// The name of its file, of its flag, and of its line in every report.
+    pub name: &'static str,
+    /// The phase that it runs in, and the folder of its file.
+    pub phase: &'static str,
+    /// Whether it leaves every bit of every output as it was.
+    pub exact: bool,
+}
+
+/// All passes, in order.
+pub fn passes() -> Vec<PassInfo> {
+    let info = |phase: &Phase| {
+        let name = phase.name;
+        let one = |r: &Box<dyn Rewrite>| PassInfo { name: r.name(), phase: name, exact: r.exact() };
+        phase.rules.iter().map(one).collect::<Vec<_>>()
+    };
+    phases(&Limits::default()).iter().flat_map(info).collect()
+}
+
 /// The names of all passes, in order.
 pub fn names() -> Vec<&'static str> {
-    let all = phases(&Limits::default());
-    all.iter().flat_map(|p| p.rules.iter().map(|r| r.name())).collect()
+    passes().iter().map(|p| p.name).collect()
 }
 
 /// The passes of a level, those in `skip` left out: 0 none, 1 clean only, 2 and up all.
