@@ -27,6 +27,7 @@ pub mod group_norm;
 pub mod layer_norm;
 pub mod layout;
 pub mod linear;
+pub mod losses;
 pub mod lrn;
 pub mod matmul;
 pub mod matmul_quantized;
@@ -97,6 +98,7 @@ families! {
     dropout: Dropout;
     rnn: Rnn;
     resize: Resize;
+    losses: Loss;
     grid: GridSample, AffineGrid;
     roi: RoiAlign, MaxRoiPool;
     nms: NonMaxSuppression;
