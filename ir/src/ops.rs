@@ -37,6 +37,7 @@ pub mod optional;
 pub mod pad;
 pub mod pool;
 pub mod preprocess;
+pub mod qlinear;
 pub mod quantize;
 mod quantized;
 mod real;
@@ -99,6 +100,7 @@ families! {
     rnn: Rnn;
     resize: Resize;
     losses: Loss;
+    qlinear: MatMulNBits;
     grid: GridSample, AffineGrid;
     roi: RoiAlign, MaxRoiPool;
     nms: NonMaxSuppression;
