@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::op::{Operator, families};
 
 pub mod activation;
+pub mod arg;
+pub mod attention;
 pub mod batch_norm;
 pub mod binary;
 pub mod cast;
@@ -32,6 +34,7 @@ pub mod lrn;
 pub mod matmul;
 pub mod matmul_quantized;
 pub mod max_unpool;
+pub mod murmur_hash;
 pub mod nms;
 pub mod optional;
 pub mod pad;
@@ -40,8 +43,10 @@ pub mod preprocess;
 pub mod qlinear;
 pub mod quantize;
 mod quantized;
+mod re2;
 mod real;
 pub mod rearrange;
+pub mod reduce;
 pub mod resize;
 pub mod rnn;
 pub mod roi;
@@ -51,8 +56,12 @@ pub mod select;
 pub mod sequence;
 pub mod sequence_map;
 pub mod slice;
+pub mod softmax;
 pub mod source;
+pub mod strings;
 pub mod svm;
+pub mod tfidf;
+pub mod tokenizer;
 pub mod unary;
 pub mod variadic;
 pub mod vectorize;
@@ -107,6 +116,14 @@ families! {
     col2im: Col2Im;
     center_crop_pad: CenterCropPad;
     quantize: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear;
+    strings: Strings;
+    tokenizer: Tokenizer;
+    tfidf: TfIdfVectorizer;
+    murmur_hash: MurmurHash3;
+    reduce: Reduce;
+    arg: Arg;
+    softmax: Softmax;
+    attention: Attention;
 }
 
 impl Op {

@@ -142,7 +142,8 @@ mod tests {
         let shape: Vec<_> = x.shape().iter().map(usize::to_string).collect();
         let (dtype, shape) = (x.dtype(), shape.join(","));
         let text = format!(
-            "i = i64{image}\nb = i64{block}\ny = Col2Im(x: {dtype}[{shape}], i, b) {attrs}\nreturn y"
+            "i = i64{image}\nb = i64{block}\n\
+             y = Col2Im(x: {dtype}[{shape}], i, b) {attrs}\nreturn y"
         );
         run1(&text, &[x])
     }

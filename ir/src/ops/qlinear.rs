@@ -252,6 +252,18 @@ mod tests {
     }
 
     #[test]
+    fn softmax_of_either_kind() {
+        // Before version 13, all axes from `axis` on are one.
+        let x = t(&[1, 2, 2], &[1u8, 1, 1, 1]);
+        let op = "QLinearSoftmax(a: u8[1,2,2], s, z, s, z)";
+        let new = format!("{op} {{opset=13, axis=1}}");
+        assert_eq!(halves(&new, std::slice::from_ref(&x)), [2, 2, 2, 2]);
+        // A quarter is half a step, which is rounded to none.
+        let old = format!("{op} {{opset=12, axis=1}}");
+        assert_eq!(halves(&old, &[x]), [1, 1, 1, 1]);
+    }
+
+    #[test]
     fn pools_in_either_layout() {
         let x = t(&[1, 2, 1, 2], &[1u8, 3, 5, 7]);
         let op = "QLinearGlobalAveragePool(a: u8[1,2,1,2], s, z, s, z)";
@@ -266,7 +278,8 @@ mod tests {
     #[test]
     fn products_of_integers() {
         let text = "s = f32[2]{0.5, 2.0}\nz = i8[2]{0, 1}\nc = f32[2]{100.0, 0.0}\n\
-                    y = com.microsoft.DynamicQuantizeMatMul(a: f32[1,2], w: i8[2,2], s, z, c)\nreturn y";
+                    y = com.microsoft.DynamicQuantizeMatMul(a: f32[1,2], w: i8[2,2], s, z, c)\n\
+                    return y";
         // The scale of a is 1.
         let inputs = [t(&[1, 2], &[255f32, 2.0]), t(&[2, 2], &[1i8, 1, 2, 3])];
         let y = run1(text, &inputs).expect("runs");
