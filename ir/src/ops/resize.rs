@@ -15,11 +15,13 @@ use kiln_tensor::shape::{axis, numel};
 use kiln_tensor::{DType, Datum, Scalar, Tensor, match_element, match_integer};
 
 use crate::eval::{optional, tensor};
+use crate::ops::layout::target_shape;
 use crate::ops::real::{Real, Ticks, is_real, match_real, narrow, widen};
 use crate::{
     Attrs, Context, Dim, Fact, Infer, Operator, Result, Schema, attr_enum, attrs, invalid,
 };
-use sample::{Axis, blend, copy};
+pub(crate) use sample::copy;
+use sample::{Axis, blend};
 
 attr_enum! {
     /// How the elements around a place give its value.
@@ -279,7 +281,8 @@ impl Resize {
         if cx.has(3) && !(cx.has(2) && empty(cx.shape(3)?)) {
             let known: Option<Vec<usize>> = n.iter().map(Dim::as_len).collect();
             if self.sampling.policy == Policy::Stretch
-                && let Some(sizes) = cx.dims(3)
+                && cx.dims(3).is_some()
+                && let Some(sizes) = target_shape(cx, 3)?
             {
                 count(sizes.len())?;
                 return Ok(sizes);

@@ -134,7 +134,7 @@ impl Sampling {
 }
 
 /// Copies the nearest elements along an axis; `fill` is what lies outside.
-pub(super) fn copy<T: Clone>(
+pub(crate) fn copy<T: Clone>(
     x: &[T],
     shape: &[usize],
     axis: usize,
