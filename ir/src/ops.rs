@@ -9,6 +9,7 @@ pub mod attention;
 pub mod batch_norm;
 pub mod binary;
 pub mod cast;
+pub mod causal_conv;
 pub mod compare;
 pub mod concat;
 pub mod control;
@@ -25,6 +26,7 @@ pub mod group_norm;
 pub mod layer_norm;
 pub mod layout;
 pub mod linear;
+pub mod linear_attention;
 pub mod lrn;
 pub mod matmul;
 pub mod matmul_quantized;
@@ -38,6 +40,7 @@ mod quantized;
 mod re2;
 mod real;
 pub mod rearrange;
+pub mod rotary;
 pub mod scatter;
 pub mod scores;
 pub mod select;
@@ -98,6 +101,9 @@ families! {
     tfidf: TfIdfVectorizer;
     murmur_hash: MurmurHash3;
     attention: Attention;
+    rotary: RotaryEmbedding;
+    linear_attention: LinearAttention;
+    causal_conv: CausalConv;
 }
 
 impl Op {
