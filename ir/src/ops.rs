@@ -19,6 +19,8 @@ pub mod conv_transpose;
 pub mod deform_conv;
 pub mod dropout;
 pub mod encode;
+mod expand;
+pub mod flex_attention;
 pub mod forest;
 pub mod gather;
 pub mod global_pool;
@@ -104,6 +106,7 @@ families! {
     rotary: RotaryEmbedding;
     linear_attention: LinearAttention;
     causal_conv: CausalConv;
+    flex_attention: ;
 }
 
 impl Op {
