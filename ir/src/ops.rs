@@ -10,6 +10,7 @@ pub mod attention;
 pub mod batch_norm;
 pub mod binary;
 pub mod cast;
+pub mod causal_conv;
 pub mod center_crop_pad;
 pub mod col2im;
 pub mod compare;
@@ -23,6 +24,8 @@ pub mod deform_conv;
 pub mod dropout;
 pub mod einsum;
 pub mod encode;
+mod expand;
+pub mod flex_attention;
 pub mod forest;
 pub mod gather;
 pub mod global_pool;
@@ -32,6 +35,7 @@ pub mod layer_norm;
 pub mod layout;
 pub mod linalg;
 pub mod linear;
+pub mod linear_attention;
 pub mod losses;
 pub mod lrn;
 pub mod matmul;
@@ -55,6 +59,7 @@ pub mod reduce;
 pub mod resize;
 pub mod rnn;
 pub mod roi;
+pub mod rotary;
 pub mod scatter;
 pub mod scores;
 pub mod select;
@@ -138,6 +143,9 @@ families! {
     einsum: Einsum;
     linalg: Linalg;
     random: Random;
+    rotary: RotaryEmbedding;
+    linear_attention: LinearAttention;
+    causal_conv: CausalConv;
 }
 
 impl Op {
