@@ -102,7 +102,7 @@ impl Dim {
     pub fn is_natural(&self) -> bool {
         let atom = |a: &Atom| match a {
             Atom::Sym(_) => true,
-            Atom::Floor(a, b) => a.is_natural() && b.is_natural(),
+            Atom::Floor(a, b) | Atom::Mul(a, b) => a.is_natural() && b.is_natural(),
             Atom::Max(a, b) => a.is_natural() || b.is_natural(),
         };
         self.0.iter().all(|t| t.coefficient >= 0 && t.atoms.iter().all(atom))
