@@ -82,8 +82,9 @@ macro_rules! families {
             }
         }
 
-        /// The schema rows of every family.
-        pub(crate) const TABLES: &[&[crate::Schema]] = &[$($module::SCHEMAS,)*];
+        /// The schema rows of every family, with the name of its file.
+        pub(crate) const TABLES: &[(&str, &[crate::Schema])] =
+            &[$((stringify!($module), $module::SCHEMAS),)*];
     };
 }
 pub(crate) use families;

@@ -6,6 +6,7 @@ use crate::op::{Operator, families};
 
 pub mod activation;
 pub mod arg;
+pub mod attention;
 pub mod batch_norm;
 pub mod binary;
 pub mod cast;
@@ -32,16 +33,21 @@ pub mod lrn;
 pub mod matmul;
 pub mod matmul_quantized;
 pub mod max_unpool;
+pub mod murmur_hash;
 pub mod optional;
 pub mod pad;
 pub mod pool;
 pub mod preprocess;
+pub mod quantize;
 mod quantized;
 pub mod random;
 pub mod range;
+mod re2;
 mod real;
 pub mod rearrange;
 pub mod reduce;
+pub mod resize;
+pub mod rnn;
 pub mod scatter;
 pub mod scores;
 pub mod select;
@@ -50,7 +56,10 @@ pub mod sequence_map;
 pub mod slice;
 pub mod softmax;
 pub mod source;
+pub mod strings;
 pub mod svm;
+pub mod tfidf;
+pub mod tokenizer;
 pub mod topk;
 pub mod unary;
 pub mod unique;
@@ -97,6 +106,13 @@ families! {
     group_norm: GroupNorm;
     lrn: Lrn;
     dropout: Dropout;
+    rnn: Rnn;
+    resize: Resize;
+    quantize: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear;
+    strings: Strings;
+    tokenizer: Tokenizer;
+    tfidf: TfIdfVectorizer;
+    murmur_hash: MurmurHash3;
     reduce: Reduce;
     arg: Arg;
     softmax: Softmax;
@@ -107,6 +123,7 @@ families! {
     einsum: Einsum;
     linalg: Linalg;
     random: Random;
+    attention: Attention;
 }
 
 impl Op {

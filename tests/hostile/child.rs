@@ -14,6 +14,8 @@ pub struct Outcome {
     /// `None` where a signal ended it.
     pub code: Option<i32>,
     pub elapsed: Duration,
+    /// How long processors worked for it, in user and in kernel mode.
+    pub worked: Duration,
     /// The most bytes that were resident.
     pub memory: u64,
     /// What it wrote to stderr.
@@ -48,7 +50,7 @@ impl Sandbox {
         let errors = self.0.join("stderr");
         // A last resort that keeps a fault from taking the whole machine down.
         let child = Command::new("sh")
-            .args(["-c", "ulimit -v 8388608; exec \"$0\" run model.onnx"])
+            .args(["-c", "ulimit -v 8388608; exec \"$0\" run model.onnx --threads 1"])
             .arg(env!("CARGO_BIN_EXE_kiln"))
             .current_dir(&self.0)
             .stdin(Stdio::null())
@@ -59,9 +61,10 @@ impl Sandbox {
         let started = Instant::now();
         let mut killed = false;
         loop {
-            if let Some((code, memory)) = reap(child.id()) {
+            if let Some((code, worked, memory)) = reap(child.id()) {
+                let elapsed = started.elapsed();
                 let talk = String::from_utf8_lossy(&fs::read(&errors).unwrap_or_default()).into();
-                return Outcome { code, elapsed: started.elapsed(), memory, talk };
+                return Outcome { code, elapsed, worked, memory, talk };
             }
             if !killed && started.elapsed() > patience {
                 kill(child.id());
@@ -78,9 +81,9 @@ impl Drop for Sandbox {
     }
 }
 
-/// The exit code and the peak memory of a child that has ended; `None` while it runs.
+/// The exit code, the work and the peak memory of a child that has ended; `None` while it runs.
 #[allow(unsafe_code)]
-fn reap(pid: u32) -> Option<(Option<i32>, u64)> {
+fn reap(pid: u32) -> Option<(Option<i32>, Duration, u64)> {
     let mut status = 0;
     // SAFETY: `rusage` is plain data, for which zeros are valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -90,7 +93,9 @@ fn reap(pid: u32) -> Option<(Option<i32>, u64)> {
     assert!(ended >= 0, "the child is ours to wait for");
     let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
     let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
-    (ended == pid).then_some((code, usage.ru_maxrss as u64 * unit))
+    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
+    let worked = time(usage.ru_utime) + time(usage.ru_stime);
+    (ended == pid).then_some((code, worked, usage.ru_maxrss as u64 * unit))
 }
 
 #[allow(unsafe_code)]

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use kiln::{Datum, Model, Options, Tensor, npy};
 use serde_json::Value;
 
-use compare::{Tolerance, compare};
+use compare::{Allowed, compare};
 
 /// Models whose answer is decided by rounding. `svc_linear_breast` sums unscaled terms of 1e5 to
 /// decisions of about 1: in f32, the order of the sum moves probabilities by up to 0.5.
-const UNSTABLE: &[(&str, Tolerance)] =
-    &[("svc_linear_breast", Tolerance { atol: 0.5, rtol: 0.0, labels: 2 })];
+const UNSTABLE: &[(&str, Allowed)] =
+    &[("svc_linear_breast", Allowed { atol: 0.5, rtol: 0.0, labels: 2 })];
 
 /// Whether the plain graph and the optimized one give the same.
 const LEVELS: [u8; 2] = [0, 3];
@@ -51,27 +51,27 @@ fn arrays(file: &Path) -> Result<Vec<(String, Tensor)>, String> {
 ///
 /// Deep models state a tolerance. The others state how far ONNX Runtime is from the library
 /// that the model comes from: that is the yardstick.
-fn tolerance(meta: &Value, output: &str) -> Tolerance {
+fn tolerance(meta: &Value, output: &str) -> Allowed {
     let name = meta["name"].as_str().unwrap_or("");
     if let Some((_, tolerance)) = UNSTABLE.iter().find(|(model, _)| *model == name) {
         return *tolerance;
     }
     if let Some(atol) = meta["atol"].as_f64() {
-        return Tolerance { atol, rtol: atol, labels: 0 };
+        return Allowed { atol, rtol: atol, labels: 0 };
     }
     let peer = &meta["ort_check"][output];
     let (off, range) = (peer["max_abs"].as_f64(), peer["ref_absmax"].as_f64());
     let usual = 1e-5 * range.unwrap_or(1.0).max(1.0);
-    Tolerance { atol: usual.max(4.0 * off.unwrap_or(0.0)), rtol: 0.0, labels: 0 }
+    Allowed { atol: usual.max(4.0 * off.unwrap_or(0.0)), rtol: 0.0, labels: 0 }
 }
 
 /// The tolerances of `models/zoo.toml`, one for each of its sections.
-fn carried() -> Vec<(String, Tolerance)> {
+fn carried() -> Vec<(String, Allowed)> {
     let text = fs::read_to_string(root().join("models/zoo.toml")).expect("the list is carried");
-    let mut models: Vec<(String, Tolerance)> = Vec::new();
+    let mut models: Vec<(String, Allowed)> = Vec::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-            models.push((name.into(), Tolerance { atol: 0.0, rtol: 0.0, labels: 0 }));
+            models.push((name.into(), Allowed { atol: 0.0, rtol: 0.0, labels: 0 }));
         } else if let Some((key, value)) = line.split_once(" = ")
             && let Some((_, tolerance)) = models.last_mut()
         {
@@ -95,7 +95,7 @@ fn run(folder: &Path, level: u8) -> Result<Vec<(String, Datum)>, String> {
 }
 
 /// Runs a model at every level and compares every output that is expected.
-fn check(folder: &Path, tolerance: impl Fn(&str) -> Tolerance) -> Result<(), String> {
+fn check(folder: &Path, tolerance: impl Fn(&str) -> Allowed) -> Result<(), String> {
     let expected = arrays(&folder.join("expected.npz"))?;
     for level in LEVELS {
         let got = run(folder, level).map_err(|e| format!("level {level}: {e}"))?;
@@ -123,7 +123,7 @@ fn report(results: Vec<(String, Result<(), String>)>) {
 fn models_of_the_repository_match() {
     let models = carried();
     assert!(models.len() >= 2, "models/zoo.toml lists the models");
-    let check = |(name, tolerance): (String, Tolerance)| {
+    let check = |(name, tolerance): (String, Allowed)| {
         let result = check(&root().join("models").join(&name), |_| tolerance);
         (name, result)
     };
