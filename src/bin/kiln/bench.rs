@@ -101,7 +101,7 @@ fn measure(args: &Args, seen: &mut Measured) -> Result<(), Failure> {
     let start = Instant::now();
     let model = args.reading.load(&args.model)?;
     let session = model.compile(&args.building.options())?;
-    let limits = model.limits().clone();
+    let limits = model.limits().within(model.nbytes());
     drop(model);
     seen.load_ms = millis(start);
     seen.rss_load_mb = machine::rss_mb();

@@ -114,11 +114,14 @@ impl Feeding {
             }
         }
         let mut all = Vec::with_capacity(wanted.len());
+        let mut limits = limits.clone();
         for (i, want) in wanted.iter().enumerate() {
             let datum = match given.remove(&want.name) {
                 Some(datum) => datum,
-                None => make_up(want, &lengths, seed.wrapping_add(i as u64), limits)?,
+                None => make_up(want, &lengths, seed.wrapping_add(i as u64), &limits)?,
             };
+            // What the inputs take together is bounded, too.
+            limits.memory_bytes = limits.memory_bytes.saturating_sub(datum.nbytes() as u64);
             all.push((want.name.clone(), datum));
         }
         Ok(all)

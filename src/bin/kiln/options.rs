@@ -57,7 +57,8 @@ const LIMITS: [Row; 8] = [
     ("fold-bytes", |l, n| l.fold_bytes = n),
     ("fold-total-bytes", |l, n| l.fold_total_bytes = n),
     ("loop-trips", |l, n| l.loop_trips = n),
-    ("memory-bytes", |l, n| l.memory_bytes = n),
+    // Who names a number means it, however small the model is.
+    ("memory-bytes", |l, n| (l.memory_bytes, l.growth) = (n, u64::MAX)),
 ];
 
 fn limit(text: &str) -> Result<(usize, u64), String> {
