@@ -44,18 +44,20 @@ mod quantized;
 mod re2;
 mod real;
 pub mod rearrange;
-pub mod rotary;
 pub mod reduce;
 pub mod resize;
 pub mod rnn;
+pub mod rotary;
 pub mod scatter;
 pub mod scores;
 pub mod select;
 pub mod sequence;
 pub mod sequence_map;
+pub mod signal_tables;
 pub mod slice;
 pub mod softmax;
 pub mod source;
+pub mod spectral;
 pub mod strings;
 pub mod svm;
 pub mod tfidf;
@@ -119,6 +121,8 @@ families! {
     linear_attention: LinearAttention;
     causal_conv: CausalConv;
     flex_attention: ;
+    spectral: Spectral;
+    signal_tables: SignalTable;
 }
 
 impl Op {
