@@ -65,9 +65,11 @@ pub mod scores;
 pub mod select;
 pub mod sequence;
 pub mod sequence_map;
+pub mod signal_tables;
 pub mod slice;
 pub mod softmax;
 pub mod source;
+pub mod spectral;
 pub mod strings;
 pub mod svm;
 pub mod tfidf;
@@ -146,6 +148,8 @@ families! {
     rotary: RotaryEmbedding;
     linear_attention: LinearAttention;
     causal_conv: CausalConv;
+    spectral: Spectral;
+    signal_tables: SignalTable;
 }
 
 impl Op {
