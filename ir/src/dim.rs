@@ -98,6 +98,16 @@ impl Dim {
         }
     }
 
+    /// Whether its form shows that it is not negative, whatever lengths the symbols stand for.
+    pub fn is_natural(&self) -> bool {
+        let atom = |a: &Atom| match a {
+            Atom::Sym(_) => true,
+            Atom::Floor(a, b) | Atom::Mul(a, b) => a.is_natural() && b.is_natural(),
+            Atom::Max(a, b) => a.is_natural() || b.is_natural(),
+        };
+        self.0.iter().all(|t| t.coefficient >= 0 && t.atoms.iter().all(atom))
+    }
+
     /// `floor(self / by)`. Exact divisions and whole parts are pulled out of the floor.
     #[must_use]
     pub fn floor_div(&self, by: &Dim) -> Dim {
@@ -416,6 +426,14 @@ mod tests {
             let step = |h: i64| (h - 1).div_euclid(2) + 1;
             assert_eq!(twice.eval(&|_| Some(h)), Some(step(step(h))));
         }
+    }
+
+    #[test]
+    fn natural_forms() {
+        assert!(((s("N") + n(1)).floor_div(&n(2)) * s("M")).is_natural());
+        assert!((s("N") - n(1)).larger(&n(0)).is_natural());
+        assert!(!(s("N") - n(1)).is_natural());
+        assert!(!(s("N") - n(1)).floor_div(&n(2)).is_natural());
     }
 
     #[test]

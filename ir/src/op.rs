@@ -55,14 +55,14 @@ impl Traits {
 
 /// Makes the enum of families, its conversions, its dispatch and the list of schema tables.
 macro_rules! families {
-    ($($module:ident: $($family:ident),+;)*) => {
+    ($($module:ident: $($family:ident),*;)*) => {
         /// An operator: one of kiln's families, or one that the user brings.
         #[derive(Clone, Debug)]
         pub enum Op {
             $($(
                 #[doc = concat!("See [`", stringify!($module), "::", stringify!($family), "`].")]
                 $family($module::$family),
-            )+)*
+            )*)*
             /// An operator that the user brings.
             Custom(Arc<dyn Operator>),
         }
@@ -71,19 +71,20 @@ macro_rules! families {
             fn from(op: $module::$family) -> Op {
                 Op::$family(op)
             }
-        })+)*
+        })*)*
 
         impl Op {
             pub(crate) fn operator(&self) -> &dyn Operator {
                 match self {
-                    $($(Op::$family(op) => op,)+)*
+                    $($(Op::$family(op) => op,)*)*
                     Op::Custom(op) => op.as_ref(),
                 }
             }
         }
 
-        /// The schema rows of every family.
-        pub(crate) const TABLES: &[&[crate::Schema]] = &[$($module::SCHEMAS,)*];
+        /// The schema rows of every family, with the name of its file.
+        pub(crate) const TABLES: &[(&str, &[crate::Schema])] =
+            &[$((stringify!($module), $module::SCHEMAS),)*];
     };
 }
 pub(crate) use families;

@@ -16,6 +16,11 @@ pub trait Rewrite {
     /// The name of its file, of its flag, and of its line in every report.
     fn name(&self) -> &'static str;
 
+    /// Whether it leaves every bit of every output as it was.
+    fn exact(&self) -> bool {
+        true
+    }
+
     /// What to do at `root`: an edit, nothing, or a refusal with its reason.
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict;
 }

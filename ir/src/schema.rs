@@ -12,6 +12,7 @@ use kiln_tensor::{DType, Tensor};
 use crate::{AttrValue, Attrs, Error, Graph, NodeId, Op, Result, Type, Value};
 
 /// One operator of ONNX since one version of its domain.
+#[derive(Clone, Copy)]
 pub struct Schema {
     /// The name, led by the domain where that is not `ai.onnx`.
     pub name: &'static str,
@@ -160,8 +161,27 @@ fn index() -> &'static HashMap<&'static str, Vec<&'static Schema>> {
 
 /// Every row of every family.
 pub fn all() -> impl Iterator<Item = &'static Schema> {
-    let more = crate::ops::unary::MORE_SCHEMAS.iter();
-    crate::ops::TABLES.iter().chain(more).flat_map(|rows| rows.iter())
+    tables().flat_map(|(_, rows)| rows.iter())
+}
+
+/// The families: the name of the file, and its rows.
+pub fn tables() -> impl Iterator<Item = (&'static str, &'static [Schema])> {
+    crate::ops::TABLES.iter().copied()
+}
+
+/// One table from several; `N` is the sum of their lengths.
+pub(crate) const fn join<const N: usize>(parts: &[&[Schema]]) -> [Schema; N] {
+    let mut all = [parts[0][0]; N];
+    let (mut n, mut i) = (0, 0);
+    while i < parts.len() {
+        let mut j = 0;
+        while j < parts[i].len() {
+            all[n] = parts[i][j];
+            (n, j) = (n + 1, j + 1);
+        }
+        i += 1;
+    }
+    all
 }
 
 /// The row for an operator at a version of its domain.

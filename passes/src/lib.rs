@@ -6,10 +6,12 @@
 
 mod clean;
 mod fuse;
+#[cfg(test)]
+mod laws;
 mod pipeline;
 mod report;
 #[cfg(test)]
 mod testing;
 
-pub use pipeline::{Pipeline, names, pipeline, run, run_observed};
+pub use pipeline::{PassInfo, Pipeline, names, passes, pipeline, run, run_observed};
 pub use report::{Declined, Observer, PassReport, Report};

@@ -8,24 +8,24 @@ use kiln_ir::{Error, Graph, Limits, Op, Result, Rewrite, verify};
 use crate::clean::{
     dead::Dead, duplicate::Duplicate, fold::Fold, fold_shape::FoldShape, noop::Noop,
 };
-use crate::fuse::conv_act::ConvAct;
+use crate::fuse::{conv_act::ConvAct, conv_bn::ConvBn};
 use crate::report::{Declined, Observer, PassReport, Report};
 
 /// Rules that may run in any order until none fires.
-struct Phase {
+pub(crate) struct Phase {
     name: &'static str,
-    rules: Vec<Box<dyn Rewrite>>,
+    pub(crate) rules: Vec<Box<dyn Rewrite>>,
 }
 
 /// Phases in the order in which they run.
 pub struct Pipeline {
-    phases: Vec<Phase>,
+    pub(crate) phases: Vec<Phase>,
 }
 
 /// A rule may enable another in its phase this many times; it never takes as many.
 const ROUNDS: usize = 16;
 
-fn phases(limits: &Limits) -> Vec<Phase> {
+pub(crate) fn phases(limits: &Limits) -> Vec<Phase> {
     vec![
         // First, because every later rule has less to look at, and sees constants as such.
         Phase {
@@ -39,14 +39,34 @@ fn phases(limits: &Limits) -> Vec<Phase> {
             ],
         },
         // Last, because fused operators are recognised by fewer rules than their parts.
-        Phase { name: "fuse", rules: vec![Box::new(ConvAct)] },
+        Phase { name: "fuse", rules: vec![Box::new(ConvBn), Box::new(ConvAct)] },
     ]
+}
+
+/// A pass as tables and messages show it.
+#[derive(Clone, Copy, Debug)]
+pub struct PassInfo {
+    /// The name of its file, of its flag, and of its line in every report.
+    pub name: &'static str,
+    /// The phase that it runs in, and the folder of its file.
+    pub phase: &'static str,
+    /// Whether it leaves every bit of every output as it was.
+    pub exact: bool,
+}
+
+/// All passes, in order.
+pub fn passes() -> Vec<PassInfo> {
+    let info = |phase: &Phase| {
+        let name = phase.name;
+        let one = |r: &Box<dyn Rewrite>| PassInfo { name: r.name(), phase: name, exact: r.exact() };
+        phase.rules.iter().map(one).collect::<Vec<_>>()
+    };
+    phases(&Limits::default()).iter().flat_map(info).collect()
 }
 
 /// The names of all passes, in order.
 pub fn names() -> Vec<&'static str> {
-    let all = phases(&Limits::default());
-    all.iter().flat_map(|p| p.rules.iter().map(|r| r.name())).collect()
+    passes().iter().map(|p| p.name).collect()
 }
 
 /// The passes of a level, those in `skip` left out: 0 none, 1 clean only, 2 and up all.

@@ -3,6 +3,7 @@
 //! Every failure names a file, a line and the remedy.
 
 mod crates;
+mod docs;
 mod layout;
 mod source;
 mod tokens;

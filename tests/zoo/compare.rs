@@ -1,10 +1,11 @@
 //! Whether an output is what was expected.
 
 use kiln::{DType, Datum, MapKeys, Tensor};
+use kiln_testing::{Tolerance, numbers};
 
 /// How far an output may be off: `|got - expected| <= atol + rtol * |expected|`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tolerance {
+pub struct Allowed {
     pub atol: f64,
     pub rtol: f64,
     /// How many labels (integers, strings, truth values) may differ.
@@ -12,20 +13,24 @@ pub struct Tolerance {
 }
 
 /// Says what differs, if anything.
-pub fn compare(expected: &Tensor, got: &Datum, tolerance: Tolerance) -> Result<(), String> {
+pub fn compare(expected: &Tensor, got: &Datum, allowed: Allowed) -> Result<(), String> {
     let got = table(got)?;
     if squeezed(expected.shape()) != squeezed(got.shape()) {
         return Err(format!("shape {:?}, expected {:?}", got.shape(), expected.shape()));
     }
     if expected.dtype().is_float() {
-        return numbers(expected, &got, tolerance);
+        if !got.dtype().is_float() {
+            return Err(format!("type {}, expected {}", got.dtype(), expected.dtype()));
+        }
+        let tolerance = Tolerance { atol: allowed.atol, rtol: allowed.rtol };
+        return numbers(&floats(expected)?, &floats(&got)?, tolerance);
     }
     let differing = match expected.dtype() {
         DType::String => differing(text(expected)?, text(&got)?),
         _ => differing(&integers(expected)?, &integers(&got)?),
     };
     match differing.len() {
-        n if n <= tolerance.labels => Ok(()),
+        n if n <= allowed.labels => Ok(()),
         n => Err(format!("{n} of {} labels differ: {}", expected.len(), differing.join(", "))),
     }
 }
@@ -33,6 +38,10 @@ pub fn compare(expected: &Tensor, got: &Datum, tolerance: Tolerance) -> Result<(
 /// The lengths that are not 1: converters disagree on trailing axes of one column.
 fn squeezed(shape: &[usize]) -> Vec<usize> {
     shape.iter().copied().filter(|&d| d != 1).collect()
+}
+
+fn floats(t: &Tensor) -> Result<Vec<f64>, String> {
+    t.to_vec().map_err(|e| e.to_string())
 }
 
 fn text(t: &Tensor) -> Result<&[String], String> {
@@ -53,28 +62,6 @@ fn differing<T: PartialEq + std::fmt::Debug>(expected: &[T], got: &[T]) -> Vec<S
         .filter(|(_, (e, g))| e != g)
         .map(|(i, (e, g))| format!("[{i}] is {g:?}, expected {e:?}"))
         .collect()
-}
-
-fn numbers(expected: &Tensor, got: &Tensor, tolerance: Tolerance) -> Result<(), String> {
-    if !got.dtype().is_float() {
-        return Err(format!("type {}, expected {}", got.dtype(), expected.dtype()));
-    }
-    let [expected, got] = [expected, got].map(|t| t.to_vec::<f64>().map_err(|e| e.to_string()));
-    let excess = |(i, (e, g)): (usize, (f64, f64))| {
-        let (off, allowed) = ((g - e).abs(), tolerance.atol + tolerance.rtol * e.abs());
-        let close = e.is_finite() && off <= allowed;
-        let same = e == g || e.is_nan() && g.is_nan() || close;
-        (!same)
-            .then(|| (off, format!("[{i}] is {g}, expected {e}, off by {off:.3e} > {allowed:.3e}")))
-    };
-    let (expected, got) = (expected?, got?);
-    let all: Vec<_> =
-        expected.iter().copied().zip(got.iter().copied()).enumerate().filter_map(excess).collect();
-    let worst = all.iter().max_by(|a, b| a.0.total_cmp(&b.0));
-    match worst {
-        None => Ok(()),
-        Some((_, what)) => Err(format!("{} of {} differ: {what}", all.len(), expected.len())),
-    }
 }
 
 /// The value as one tensor: a sequence of maps becomes a table, one row a map, columns by key.
@@ -110,43 +97,17 @@ mod tests {
     use super::*;
     use kiln::Map;
 
-    const CLOSE: Tolerance = Tolerance { atol: 0.1, rtol: 0.01, labels: 0 };
+    const CLOSE: Allowed = Allowed { atol: 0.1, rtol: 0.01, labels: 0 };
 
-    fn floats(shape: &[usize], values: &[f32]) -> Tensor {
+    fn filled(shape: &[usize], values: &[f32]) -> Tensor {
         Tensor::from_vec(shape, values.to_vec()).expect("lengths agree")
-    }
-
-    fn is_close(expected: &[f32], got: &[f32]) -> bool {
-        let datum = floats(&[got.len()], got).into();
-        compare(&floats(&[expected.len()], expected), &datum, CLOSE).is_ok()
-    }
-
-    #[test]
-    fn numbers_may_be_off_by_the_tolerance() {
-        let (nan, inf) = (f32::NAN, f32::INFINITY);
-        for (expected, got, want) in [
-            (1.0, 1.0, true),
-            (1.0, 1.1, true),
-            (1.0, 1.12, false),
-            (100.0, 101.0, true),
-            (100.0, 101.2, false),
-            (nan, nan, true),
-            (nan, 1.0, false),
-            (1.0, nan, false),
-            (inf, inf, true),
-            (inf, -inf, false),
-            (inf, 1.0, false),
-        ] {
-            assert_eq!(is_close(&[expected], &[got]), want, "{expected} {got}");
-        }
-        assert!(!is_close(&[1.0, 2.0], &[1.0]));
     }
 
     #[test]
     fn only_axes_of_length_one_may_differ() {
-        let four = floats(&[4], &[1.0; 4]);
+        let four = filled(&[4], &[1.0; 4]);
         for (shape, want) in [(&[4, 1][..], true), (&[1, 4], true), (&[2, 2], false)] {
-            let got = floats(shape, &[1.0; 4]).into();
+            let got = filled(shape, &[1.0; 4]).into();
             assert_eq!(compare(&four, &got, CLOSE).is_ok(), want, "{shape:?}");
         }
     }
@@ -156,8 +117,8 @@ mod tests {
         let expected = Tensor::vector(vec![1i64, 2, 3]);
         let got: Datum = Tensor::vector(vec![1i32, 2, 4]).into();
         assert!(compare(&expected, &got, CLOSE).is_err());
-        assert!(compare(&expected, &got, Tolerance { labels: 1, ..CLOSE }).is_ok());
-        let float: Datum = floats(&[3], &[1.0, 2.0, 3.0]).into();
+        assert!(compare(&expected, &got, Allowed { labels: 1, ..CLOSE }).is_ok());
+        let float: Datum = filled(&[3], &[1.0, 2.0, 3.0]).into();
         assert!(compare(&expected, &float, CLOSE).is_err());
 
         let names = |names: [&str; 2]| Tensor::from_strings(&[2], names.map(String::from).into());
@@ -169,10 +130,10 @@ mod tests {
     #[test]
     fn a_sequence_of_maps_is_a_table() {
         let row = |keys: Vec<i64>, values: &[f32]| {
-            let values = floats(&[values.len()], values);
+            let values = filled(&[values.len()], values);
             Datum::Map(Map::new(MapKeys::Int(keys), values).expect("lengths agree"))
         };
-        let expected = floats(&[2, 2], &[0.25, 0.75, 1.0, 0.0]);
+        let expected = filled(&[2, 2], &[0.25, 0.75, 1.0, 0.0]);
         let second = || row(vec![0, 1], &[1.0, 0.0]);
         let got = Datum::Sequence(vec![row(vec![0, 1], &[0.25, 0.75]), second()]);
         assert_eq!(compare(&expected, &got, CLOSE), Ok(()));

@@ -27,6 +27,8 @@ pub trait Kernel: Send + Sync {
 pub struct Row {
     /// The name: operator, layout, dtype.
     pub name: &'static str,
+    /// Which nodes it takes and how it runs them, in a line.
+    pub what: &'static str,
     /// Whether the result may lie where the first operand lay.
     pub in_place: bool,
     /// Makes it ready for a node; `None` where it does not take the node.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use kiln_cpu::{Cpu, ROWS};
 use kiln_ir::{Context, Graph, Limits, eval, text};
 use kiln_plan::Backend;
-use kiln_tensor::{Datum, Tensor};
+use kiln_tensor::{DType, Datum, Tensor};
+use kiln_testing::{compare, random, values};
 
 /// Graphs that between them use every row.
 const GRAPHS: &[&str] = &[
@@ -27,20 +28,10 @@ const GRAPHS: &[&str] = &[
     "a = Add(x: f32[3,1,5], z: f32[4,1])\nb = Mul(a, a)\nc = Sub(b, x)\ny = Div(c, a)\nreturn y",
 ];
 
-/// Values in -1..1 that repeat late.
-fn values(n: usize, seed: u64) -> Vec<f32> {
-    let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        s ^= s << 13;
-        s ^= s >> 7;
-        s ^= s << 17;
-        (s >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next()).collect()
-}
-
+/// Values in -1..1.
 fn tensor(shape: &[usize], seed: u64) -> Tensor {
-    Tensor::from_vec(shape, values(shape.iter().product(), seed)).expect("lengths agree")
+    let mut random = fastrand::Rng::with_seed(seed);
+    values::tensor(DType::F32, shape, &mut random).expect("f32 can be made up")
 }
 
 /// Writes the weights into the text: `w = f32[2]` becomes `w = f32[2]{...}`.
@@ -48,8 +39,9 @@ fn graph(source: &str) -> Graph {
     let lines = source.lines().map(|line| match line.strip_prefix("w = f32[") {
         Some(rest) => {
             let shape = rest.trim_end_matches(']');
-            let n = shape.split(',').map(|d| d.parse::<usize>().expect("a length")).product();
-            let data: Vec<_> = values(n, 3).iter().map(|x| format!("{x:?}")).collect();
+            let lengths = shape.split(',').map(|d| d.parse().expect("a length"));
+            let values = tensor(&lengths.collect::<Vec<_>>(), 3).to_vec::<f32>().expect("f32");
+            let data: Vec<_> = values.iter().map(|x| format!("{x:?}")).collect();
             format!("w = f32[{shape}]{{{}}}", data.join(","))
         }
         None => line.to_owned(),
@@ -78,22 +70,12 @@ fn kernels_agree_with_the_definitions() {
             let compiled = cpu.compile(Arc::new(g.clone()), &Limits::default()).expect("compiles");
             let got = compiled.run(&cx, inputs(&g)).expect("runs");
             for (got, want) in got.iter().zip(&want) {
-                close(source, got, want);
+                compare(want, got, None).unwrap_or_else(|e| panic!("{source}: {e}"));
             }
         }
     }
     for row in ROWS.iter().flat_map(|rows| rows.iter()) {
         assert!(used.contains(row.name), "no graph here uses {}", row.name);
-    }
-}
-
-/// Sums of up to 45 products of values below 1 differ by rounding only.
-fn close(source: &str, got: &Datum, want: &Datum) {
-    let (got, want) = (got.as_tensor().expect("tensor"), want.as_tensor().expect("tensor"));
-    assert_eq!(got.shape(), want.shape(), "{source}");
-    let (a, b) = (got.as_slice::<f32>().expect("f32"), want.as_slice::<f32>().expect("f32"));
-    for (i, (a, b)) in a.iter().zip(b).enumerate() {
-        assert!((a - b).abs() <= 1e-5 + 1e-5 * b.abs(), "{source}: element {i}: {a} vs {b}");
     }
 }
 
@@ -106,4 +88,23 @@ fn one_thread_and_many_give_the_same_bits() {
         compiled.run(&Context::default(), inputs(&g)).expect("runs")
     };
     assert_eq!(run(1), run(4));
+}
+
+#[test]
+fn whole_graphs_agree_with_the_definitions() {
+    let cpu = Cpu::new(2).expect("threads");
+    for seed in 0..200 {
+        let g = Arc::new(random::graph(seed, 14));
+        let compiled = cpu.compile(g.clone(), &Limits::default()).expect("compiles");
+        // A plan is made for each length of the symbol, and used again.
+        for n in [3, 1, 3] {
+            let inputs = values::inputs(&g, n, seed).expect("made");
+            let want = eval::run(&g, &Context::default(), inputs.clone()).expect("runs");
+            let got = compiled.run(&Context::default(), inputs).expect("runs");
+            for (want, got) in want.iter().zip(&got) {
+                let same = compare(want, got, None);
+                same.unwrap_or_else(|e| panic!("seed {seed}: {e}\n{}", text::print(&g)));
+            }
+        }
+    }
 }

@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use kiln_tensor::{DType, Datum, Float, Number, Tensor, match_float, match_integer, match_number};
 
 use crate::eval::tensor;
-use crate::{Attrs, Context, Fact, Infer, Operator, Result, Schema, Traits, attr_enum, invalid};
+use crate::{
+    Attrs, Context, Fact, Infer, Operator, Result, Schema, Traits, attr_enum, invalid, schema,
+};
 
 /// A function of one element.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -165,8 +167,7 @@ fn curve(c: Curve, attrs: &mut Attrs) -> Result<Unary> {
     Ok(Unary::Curve(c, a, attrs.take(bn)?.unwrap_or(bd)))
 }
 
-/// The schema rows of this family.
-pub const SCHEMAS: &[Schema] = &[
+const PLAIN: &[Schema] = &[
     Schema { name: "Abs", since: 1, build: |_| Ok(Unary::Abs.into()) },
     Schema { name: "Neg", since: 1, build: |_| Ok(Unary::Neg.into()) },
     Schema { name: "Sign", since: 9, build: |_| Ok(Unary::Sign.into()) },
@@ -195,8 +196,9 @@ pub const SCHEMAS: &[Schema] = &[
     },
 ];
 
-/// The schema rows that the function tables make.
-pub const MORE_SCHEMAS: [&[Schema]; 2] = [FUNCTIONS, CURVES];
+/// The schema rows of this family.
+pub const SCHEMAS: &[Schema] =
+    &schema::join::<{ PLAIN.len() + FUNCTIONS.len() + CURVES.len() }>(&[PLAIN, FUNCTIONS, CURVES]);
 
 impl Unary {
     fn is_test(self) -> bool {

@@ -8,8 +8,10 @@
 //! Saves one write and one read of `c`. Exact: the activation sees the same numbers.
 
 use kiln_ir::ops::activation::Activation;
+use kiln_ir::ops::select::Select;
 use kiln_ir::ops::unary::Unary;
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Operator, Rewrite, Source, Verdict};
+use kiln_tensor::Tensor;
 
 /// See the module.
 pub struct ConvAct;
@@ -20,10 +22,12 @@ impl Rewrite for ConvAct {
     }
 
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
-        let Op::Unary(unary) = g.op(root) else { return Ok(None) };
+        if !matches!(g.op(root), Op::Unary(_) | Op::Select(Select::Clip)) {
+            return Ok(None);
+        }
         let Some(c) = g.input_of(root, 0) else { return Ok(None) };
         let Op::Conv(conv) = g.op(c.node) else { return Ok(None) };
-        let Some(activation) = activation(*unary) else {
+        let Some(activation) = activation(g, root) else {
             return Err(Decline("the convolution has no such activation"));
         };
         if conv.activation.is_some() {
@@ -40,13 +44,24 @@ impl Rewrite for ConvAct {
     }
 }
 
-/// The activation that a unary operator is, if the fused convolution knows it.
-fn activation(unary: Unary) -> Option<Activation> {
-    let params = match unary {
-        Unary::Curve(_, a, b) => vec![a, b],
+/// The activation that a node is, if the fused convolution knows it.
+fn activation(g: &Graph, node: NodeId) -> Option<Activation> {
+    let bound = |i, open| match g.input_of(node, i) {
+        Some(v) => narrow(g.constant_of(v)?),
+        None => Some(open),
+    };
+    let params = match g.op(node) {
+        Op::Unary(Unary::Curve(_, a, b)) => vec![*a, *b],
+        Op::Select(_) => vec![bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?],
         _ => vec![],
     };
-    Activation::new(unary.name(), &params).ok()
+    Activation::new(g.op(node).name(), &params).ok()
+}
+
+/// A scalar, where an `f32` holds it exactly.
+fn narrow(t: &Tensor) -> Option<f32> {
+    let x = t.to_scalar::<f64>().ok()?;
+    (f64::from(x as f32) == x).then_some(x as f32)
 }
 
 #[cfg(test)]
@@ -69,6 +84,28 @@ mod tests {
                 r = ai.kiln.Conv(x, w) {activation="Relu"}
                 y = ai.kiln.Conv(r, v) {activation="LeakyRelu", activation_params=[0.5]}
                 return y
+            "#]],
+        );
+    }
+
+    #[test]
+    fn fuses_constant_bounds_only() {
+        check(
+            &ConvAct,
+            "l = f32[]{0.0}\nu = f32[]{6.0}\nc = Conv(x: f32[N,3,8,8], w: f32[4,3,1,1])\n\
+             r = Clip(c, l, u)\nd = Conv(r, v: f32[4,4,1,1])\ns = Clip(d, l)\n\
+             e = Conv(s, v)\ny = Clip(e, q: f32[])\nreturn y",
+            expect![[r#"
+                x: f32[N,3,8,8]
+                w: f32[4,3,1,1]
+                v: f32[4,4,1,1]
+                q: f32[]
+                r = ai.kiln.Conv(x, w) {activation="Clip", activation_params=[0.0,6.0]}
+                s = ai.kiln.Conv(r, v) {activation="Clip", activation_params=[0.0,inf]}
+                e = Conv(s, v)
+                y = Clip(e, q)
+                return y
+                # conv_act @ y: the convolution has no such activation
             "#]],
         );
     }

@@ -12,7 +12,12 @@ use super::is_f32;
 use crate::kernel::{Args, Kernel, Row};
 
 /// The rows of this file.
-pub(super) static ROWS: &[Row] = &[Row { name: "conv_nchw_f32", in_place: false, prepare }];
+pub(super) static ROWS: &[Row] = &[Row {
+    name: "conv_nchw_f32",
+    what: "Conv in 1 and 2 dimensions with constant weights: gathered columns, packed panels",
+    in_place: false,
+    prepare,
+}];
 
 fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let Op::Conv(op) = g.op(id) else { return None };

@@ -11,8 +11,18 @@ use crate::kernel::{Args, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
-    Row { name: "unary_f32", in_place: true, prepare: prepare_unary },
-    Row { name: "binary_f32", in_place: false, prepare: prepare_binary },
+    Row {
+        name: "unary_f32",
+        what: "functions of one element: ranges in parallel",
+        in_place: true,
+        prepare: prepare_unary,
+    },
+    Row {
+        name: "binary_f32",
+        what: "Add, Sub, Mul, Div with broadcasting: ranges in parallel",
+        in_place: false,
+        prepare: prepare_binary,
+    },
 ];
 
 /// Elements of one range.

@@ -11,8 +11,18 @@ use crate::kernel::{Args, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
-    Row { name: "matmul_f32", in_place: false, prepare: prepare_matmul },
-    Row { name: "gemm_f32", in_place: false, prepare: prepare_gemm },
+    Row {
+        name: "matmul_f32",
+        what: "MatMul of any ranks: packed panels, constant weights packed once",
+        in_place: false,
+        prepare: prepare_matmul,
+    },
+    Row {
+        name: "gemm_f32",
+        what: "Gemm: packed panels, constant weights packed once",
+        in_place: false,
+        prepare: prepare_gemm,
+    },
 ];
 
 fn prepare_matmul(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
