@@ -38,7 +38,7 @@ impl Default for Limits {
             nodes: 1_000_000,
             depth: 64,
             fold_bytes: 16 << 20,
-            fold_total_bytes: 128 << 20,
+            fold_total_bytes: 64 << 20,
             loop_trips: 1 << 17,
             memory_bytes: 64 << 30,
             growth: 1024,

@@ -118,6 +118,7 @@ fn sparse() -> Class {
 
 fn long() -> Class {
     const NODES: usize = 20_000;
+    const WIDE: usize = 10_000;
     let chain = (0..NODES).fold(x(), |g, i| {
         let from = if i == 0 { "x".into() } else { format!("v{i}") };
         g.node("Relu", &from, &format!("v{}", i + 1), &[])
@@ -126,8 +127,8 @@ fn long() -> Class {
         g.node("Relu", &format!("v{i}"), &format!("v{}", i + 1), &[])
     });
     let each = |g: Graph, i| g.node("Relu", "x", &format!("v{i}"), &[]);
-    let wide = (0..NODES).fold(x(), each);
-    let named = (0..NODES).map(|i| format!("v{i}")).collect::<Vec<_>>();
+    let wide = (0..WIDE).fold(x(), each);
+    let named = (0..WIDE).map(|i| format!("v{i}")).collect::<Vec<_>>();
     let many_outputs = named.iter().fold(wide.clone(), |g, v| g.output(v, F32));
     let sum = wide.node("Sum", &named.join(" "), "y", &[]).output("y", F32);
     let many_inputs = named.iter().fold(Graph::new(), |g, v| g.input(v, F32, &[1]));
