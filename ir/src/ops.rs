@@ -148,6 +148,7 @@ families! {
     rotary: RotaryEmbedding;
     linear_attention: LinearAttention;
     causal_conv: CausalConv;
+    flex_attention: ;
     spectral: Spectral;
     signal_tables: SignalTable;
 }
