@@ -15,12 +15,24 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         name: "matmul_f32",
         what: "MatMul of any ranks: packed panels; few rows straight from B",
+        graphs: &[
+            "y = MatMul(x: f32[7,5], w: f32[5,33])\nreturn y",
+            "y = MatMul(x: f32[2,3,4,5], w: f32[3,5,6])\nreturn y",
+            "y = MatMul(x: f32[3,0], w: f32[0,4])\nreturn y",
+        ],
         in_place: false,
         prepare: prepare_matmul,
     },
     Row {
         name: "gemm_f32",
         what: "Gemm: packed panels; few rows straight from B",
+        graphs: &[
+            "y = Gemm(x: f32[5,7], v: f32[9,5], c: f32[9]) \
+             {transA=1, transB=1, alpha=0.5, beta=2.0}\nreturn y",
+            "y = Gemm(x: f32[3,7], w: f32[7,600], c: f32[3,1])\nreturn y",
+            "y = Gemm(x: f32[2,70], w: f32[300,70], c: f32[300]) {transB=1}\nreturn y",
+            "y = Gemm(x: f32[20,70], w: f32[33,70]) {transB=1}\nreturn y",
+        ],
         in_place: false,
         prepare: prepare_gemm,
     },
