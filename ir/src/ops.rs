@@ -13,6 +13,8 @@ pub mod cast;
 pub mod causal_conv;
 pub mod compare;
 pub mod concat;
+pub mod contrib;
+pub mod contrib_attention;
 pub mod control;
 pub mod conv;
 pub mod conv_quantized;
@@ -121,6 +123,8 @@ families! {
     linear_attention: LinearAttention;
     causal_conv: CausalConv;
     flex_attention: ;
+    contrib: ;
+    contrib_attention: ;
     spectral: Spectral;
     signal_tables: SignalTable;
 }

@@ -1,6 +1,6 @@
 //! What rows use that write an operator with others.
 
-use kiln_tensor::{DType, Float, Scalar, Tensor, match_float};
+use kiln_tensor::{DType, Float, Tensor, match_float};
 
 use crate::{Attrs, Build, Dim, Result, Value, invalid};
 

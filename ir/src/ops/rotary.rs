@@ -16,7 +16,8 @@ use crate::{Attrs, Context, Fact, Infer, Operator, Result, Schema, attrs, invali
 attrs! {
     /// The first elements of each head, turned in pairs.
     ///
-    /// A single place (a vector of one element) is the place of the first row, the others follow.
+    /// A vector of places holds that of the first row for each element of the batch, or for all;
+    /// the others follow.
     #[derive(Copy)]
     pub struct RotaryEmbedding {
         /// Whether the elements of a pair lie side by side; else half a turn apart.
@@ -150,9 +151,9 @@ impl Angles<'_> {
         };
         let ids = places.to_vec::<i64>()?;
         let ids = match (*places.shape()).as_ref() {
-            [] | [1] => {
-                (0..batch * rows).map(|i| ids[0].saturating_add((i % rows) as i64)).collect()
-            }
+            // Each element of the batch has a place to begin at, or all have the same.
+            [] | [1] => count_on(&ids.repeat(batch), rows),
+            [n] if *n == batch => count_on(&ids, rows),
             [b, s] if (*b, *s) == (batch, rows) => ids,
             s => invalid!("position_ids has shape {s:?}, expected [{batch}, {rows}]"),
         };
@@ -162,6 +163,10 @@ impl Angles<'_> {
         };
         ids.into_iter().map(row).collect()
     }
+}
+
+fn count_on(first: &[i64], rows: usize) -> Vec<i64> {
+    first.iter().flat_map(|&at| (0..rows as i64).map(move |i| at.saturating_add(i))).collect()
 }
 
 impl Operator for RotaryEmbedding {
