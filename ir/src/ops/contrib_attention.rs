@@ -193,7 +193,7 @@ fn multi_head(b: &mut Build<'_>) -> Result<Built> {
             return unsupported("a bias of packed inputs");
         }
         let (q, total) = (widths(b, of[0])?, widths(b, bias)?);
-        let biases = parts(b, bias, 3, Some(&[q, q, total - 2 * q]))?;
+        let biases = parts(b, bias, 3, Some(&[q, q, total.saturating_sub(q).saturating_sub(q)]))?;
         for (v, bias) in of.iter_mut().zip(biases) {
             // Keys and values that are split into heads have their bias already.
             if rank(b, *v)? == 3 {
@@ -248,7 +248,7 @@ fn group_query(b: &mut Build<'_>) -> Result<Built> {
             let qkv = b.input(0)?;
             let all = heads.saturating_add(kv_heads.saturating_mul(2));
             let size = b.length(qkv, -1, "the length of a row")?.checked_div(all).unwrap_or(0);
-            let sizes = [size.saturating_mul(heads), size * kv_heads, size * kv_heads];
+            let sizes = [heads, kv_heads, kv_heads].map(|n| size.saturating_mul(n));
             let p = parts(b, qkv, 3, Some(&sizes))?;
             [p[0], p[1], p[2]]
         }
@@ -287,7 +287,7 @@ fn ends(b: &mut Build<'_>, q: Value) -> Result<[Value; 2]> {
 /// Queries or keys, turned by their places.
 fn turned(b: &mut Build<'_>, x: Value, first: Option<Value>, interleaved: bool) -> Result<Value> {
     let (cos, sin) = (b.input(7)?, b.input(8)?);
-    let rotary_embedding_dim = 2 * b.length(cos, -1, "the number of angles")?;
+    let rotary_embedding_dim = b.length(cos, -1, "the number of angles")?.saturating_mul(2);
     let places = match given(b, 9).or(first) {
         Some(p) => p,
         None => b.ints(&[0]),

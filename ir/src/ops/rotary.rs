@@ -80,7 +80,7 @@ impl RotaryEmbedding {
             [batch, heads, rows, size] => Layout { batch, heads, rows, size, by_head: true },
             [batch, rows, width] => {
                 let size = match (usize::try_from(self.num_heads), pairs) {
-                    (Ok(0), 1..) => 2 * pairs,
+                    (Ok(0), 1..) => pairs.saturating_mul(2),
                     (Ok(n), _) if n > 0 && width.is_multiple_of(n) => width / n,
                     _ => invalid!("rows of {width} fall into no {} heads", self.num_heads),
                 };
@@ -96,7 +96,7 @@ impl RotaryEmbedding {
             Ok(n) if n <= layout.size => n,
             _ => invalid!("{} of {} elements turn", self.rotary_embedding_dim, layout.size),
         };
-        if turned != 2 * pairs {
+        if turned != pairs.saturating_mul(2) {
             invalid!("{turned} elements turn, the caches have angles for {pairs} pairs");
         }
         Ok(layout)
@@ -109,6 +109,7 @@ impl RotaryEmbedding {
             invalid!("the caches have shapes {:?} and {:?}", cos.shape(), sin.shape());
         }
         let layout = self.layout(x, pairs)?;
+        cx.numel(DType::I64, &[layout.batch, layout.rows, layout.heads])?;
         let rows = of.rows(&layout)?;
         let (cos, sin) = (widen::<R>(cos)?, widen::<R>(sin)?);
         let mut y = widen::<R>(x)?.into_owned();
