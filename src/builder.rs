@@ -68,8 +68,9 @@ pub(crate) fn optimize(model: &Model, options: &Options) -> Result<(Graph, Repor
 /// Optimizes, and compiles for the backend.
 pub(crate) fn build(model: &Model, options: &Options) -> Result<Session> {
     let (graph, _) = optimize(model, options)?;
-    let executable = backend(options)?.compile(Arc::new(graph.clone()), model.limits())?;
-    Ok(Session::new(graph, executable, options.seed, model.limits().clone()))
+    let graph = Arc::new(graph);
+    let executable = backend(options)?.compile(graph.clone(), model.limits())?;
+    Ok(Session::new(&graph, executable, options.seed, model))
 }
 
 fn backend(options: &Options) -> Result<Box<dyn Backend>> {

@@ -21,6 +21,7 @@ pub struct Model {
     opsets: BTreeMap<String, i64>,
     producer: String,
     limits: Limits,
+    nbytes: u64,
 }
 
 /// The name and the type of an input or an output.
@@ -72,6 +73,7 @@ impl Model {
     ) -> Result<Self> {
         let i = kiln_onnx::import(proto, resolver, limits)?;
         Ok(Self {
+            nbytes: i.nbytes,
             graph: i.graph,
             name,
             warnings: i.warnings,
@@ -115,6 +117,11 @@ impl Model {
     /// The limits under which it was read, and under which it runs.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The bytes of the model, with its external data.
+    pub fn nbytes(&self) -> u64 {
+        self.nbytes
     }
 
     /// The inputs that a run needs, in order.

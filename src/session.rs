@@ -5,7 +5,7 @@ use kiln_ir::{Cancel, Context, Error, Graph, Limits, Result};
 use kiln_tensor::Datum;
 
 use crate::builder::Compiled;
-use crate::model::{ValueInfo, inputs_of, outputs_of};
+use crate::model::{Model, ValueInfo, inputs_of, outputs_of};
 
 /// A model that is ready to run. `run` takes `&self`: share it between threads.
 pub struct Session {
@@ -14,12 +14,15 @@ pub struct Session {
     executable: Compiled,
     seed: u64,
     limits: Limits,
+    given: u64,
 }
 
 impl Session {
-    pub(crate) fn new(graph: Graph, executable: Compiled, seed: u64, limits: Limits) -> Self {
-        let (inputs, outputs) = (inputs_of(&graph), outputs_of(&graph));
-        Self { inputs, outputs, executable, seed, limits }
+    /// A session of a graph that was made from `model`.
+    pub(crate) fn new(graph: &Graph, executable: Compiled, seed: u64, model: &Model) -> Self {
+        let (inputs, outputs) = (inputs_of(graph), outputs_of(graph));
+        let (limits, given) = (model.limits().clone(), model.nbytes());
+        Self { inputs, outputs, executable, seed, limits, given }
     }
 
     /// The inputs that a run needs, in order.
@@ -44,7 +47,9 @@ impl Session {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Datum)>> {
         let ordered = self.order(inputs)?;
-        let mut context = Context::new(self.limits.clone());
+        let inputs =
+            ordered.iter().map(|d| d.nbytes() as u64).fold(self.given, u64::saturating_add);
+        let mut context = Context::new(self.limits.within(inputs));
         context.cancel = cancel.clone();
         context.seed = self.seed;
         let made = self.executable.run(&context, ordered)?;

@@ -3,8 +3,10 @@
 //! ```text
 //! Dim  = sum of Term          sorted, no zero coefficients: `==` is algebraic equality
 //! Term = coefficient * atoms  atoms sorted
-//! Atom = symbol | floor(Dim, Dim) | max(Dim, Dim)
+//! Atom = symbol | floor(Dim, Dim) | max(Dim, Dim) | mul(Dim, Dim)
 //! ```
+//!
+//! Products of many terms stay as they are, `mul(a,b)`: equality sees less there.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,7 +44,14 @@ enum Atom {
     Sym(Sym),
     Floor(Box<Dim>, Box<Dim>),
     Max(Box<Dim>, Box<Dim>),
+    /// A product that would have too many terms.
+    Mul(Box<Dim>, Box<Dim>),
 }
+
+/// Terms that a product is multiplied out to.
+const TERMS: usize = 64;
+/// Symbols and numbers in a length that is still of use.
+const PARTS: usize = 256;
 
 impl Dim {
     /// The symbol of this name as a length.
@@ -89,12 +98,22 @@ impl Dim {
         }
     }
 
+    /// Whether its form shows that it is not negative, whatever lengths the symbols stand for.
+    pub fn is_natural(&self) -> bool {
+        let atom = |a: &Atom| match a {
+            Atom::Sym(_) => true,
+            Atom::Floor(a, b) | Atom::Mul(a, b) => a.is_natural() && b.is_natural(),
+            Atom::Max(a, b) => a.is_natural() || b.is_natural(),
+        };
+        self.0.iter().all(|t| t.coefficient >= 0 && t.atoms.iter().all(atom))
+    }
+
     /// `floor(self / by)`. Exact divisions and whole parts are pulled out of the floor.
     #[must_use]
     pub fn floor_div(&self, by: &Dim) -> Dim {
         match (self.as_const(), by.as_const()) {
             (_, Some(1)) => return self.clone(),
-            (Some(a), Some(b)) if b != 0 => return a.div_euclid(b).into(),
+            (Some(a), Some(b)) if b != 0 => return floor(a, b).into(),
             _ => {}
         }
         if let Some(q) = self.exact_div(by) {
@@ -159,8 +178,9 @@ impl Dim {
             for a in &divisor.atoms {
                 atoms.remove(atoms.iter().position(|b| b == a)?);
             }
-            let whole = divisor.coefficient != 0 && t.coefficient % divisor.coefficient == 0;
-            whole.then(|| Term { atoms, coefficient: t.coefficient / divisor.coefficient })
+            let whole = t.coefficient.checked_rem(divisor.coefficient) == Some(0);
+            let coefficient = t.coefficient.checked_div(divisor.coefficient)?;
+            whole.then_some(Term { atoms, coefficient })
         });
         Some(Dim::collect(parts.collect::<Option<Vec<_>>>()?))
     }
@@ -198,12 +218,27 @@ impl Dim {
         })
     }
 
+    /// Whether it has so many parts that calculating with it costs more than it tells.
+    pub(crate) fn is_unwieldy(&self) -> bool {
+        fn count(d: &Dim, left: usize) -> Option<usize> {
+            d.0.iter().try_fold(left, |left, t| {
+                t.atoms.iter().try_fold(left.checked_sub(1)?, |left, a| match a {
+                    Atom::Sym(_) => left.checked_sub(1),
+                    Atom::Floor(a, b) | Atom::Max(a, b) | Atom::Mul(a, b) => {
+                        count(b, count(a, left)?)
+                    }
+                })
+            })
+        }
+        count(self, PARTS).is_none()
+    }
+
     /// Calls `f` for every symbol in it.
     pub fn symbols(&self, f: &mut dyn FnMut(&Sym)) {
         for a in self.0.iter().flat_map(|t| &t.atoms) {
             match a {
                 Atom::Sym(s) => f(s),
-                Atom::Floor(a, b) | Atom::Max(a, b) => {
+                Atom::Floor(a, b) | Atom::Max(a, b) | Atom::Mul(a, b) => {
                     a.symbols(f);
                     b.symbols(f);
                 }
@@ -212,19 +247,22 @@ impl Dim {
     }
 }
 
+/// The floor of `a / b`, saturated; `b` is not 0.
+fn floor(a: i64, b: i64) -> i64 {
+    let below = a.wrapping_rem(b) != 0 && (a < 0) != (b < 0);
+    a.saturating_div(b) - i64::from(below)
+}
+
 impl Atom {
     fn eval(&self, lookup: &dyn Fn(&Sym) -> Option<i64>) -> Option<i64> {
         match self {
             Atom::Sym(s) => lookup(s),
             Atom::Floor(a, b) => {
                 let (a, b) = (a.eval(lookup)?, b.eval(lookup)?);
-                // The floor, also for a negative divisor.
-                (b != 0).then(|| {
-                    let q = a.wrapping_div(b);
-                    if a.wrapping_rem(b) != 0 && (a < 0) != (b < 0) { q - 1 } else { q }
-                })
+                (b != 0).then(|| floor(a, b))
             }
             Atom::Max(a, b) => Some(a.eval(lookup)?.max(b.eval(lookup)?)),
+            Atom::Mul(a, b) => Some(a.eval(lookup)?.saturating_mul(b.eval(lookup)?)),
         }
     }
 
@@ -233,6 +271,7 @@ impl Atom {
             Atom::Sym(s) => lookup(s).unwrap_or_else(|| Dim::atom(self.clone())),
             Atom::Floor(a, b) => a.bind(lookup).floor_div(&b.bind(lookup)),
             Atom::Max(a, b) => a.bind(lookup).larger(&b.bind(lookup)),
+            Atom::Mul(a, b) => a.bind(lookup) * b.bind(lookup),
         }
     }
 }
@@ -266,6 +305,10 @@ impl Sub for Dim {
 impl Mul for Dim {
     type Output = Dim;
     fn mul(self, rhs: Dim) -> Dim {
+        if self.0.len().min(rhs.0.len()) > 1 && self.0.len() * rhs.0.len() > TERMS {
+            let (a, b) = if self <= rhs { (self, rhs) } else { (rhs, self) };
+            return Dim::atom(Atom::Mul(a.into(), b.into()));
+        }
         let product = |a: &Term, b: &Term| {
             let mut atoms: Vec<Atom> = a.atoms.iter().chain(&b.atoms).cloned().collect();
             atoms.sort();
@@ -316,6 +359,7 @@ impl fmt::Display for Atom {
             Atom::Sym(s) => f.write_str(s.name()),
             Atom::Floor(a, b) => write!(f, "floor({a},{b})"),
             Atom::Max(a, b) => write!(f, "max({a},{b})"),
+            Atom::Mul(a, b) => write!(f, "mul({a},{b})"),
         }
     }
 }
@@ -345,7 +389,32 @@ mod tests {
         let all = n_.clone() * c.clone() * h.clone();
         assert_eq!(all.floor_div(&(c * h)), n_);
         assert_eq!((n(4) * s("N") + n(6)).floor_div(&n(4)), s("N") + n(1));
-        assert_eq!((n(-3)).floor_div(&n(2)), n(-2));
+    }
+
+    #[test]
+    fn floors_of_numbers() {
+        for (a, b, want) in [
+            (-3, 2, -2),
+            (7, 2, 3),
+            (7, -2, -4),
+            (-7, -2, 3),
+            (6, -2, -3),
+            (0, -5, 0),
+            (i64::MIN, -1, i64::MAX),
+            (i64::MIN, 1, i64::MIN),
+            (i64::MIN, 2, i64::MIN / 2),
+            (i64::MAX, -1, -i64::MAX),
+            (i64::MAX, i64::MIN, -1),
+            (i64::MIN, i64::MAX, -2),
+        ] {
+            assert_eq!(n(a).floor_div(&n(b)), n(want), "{a} / {b}");
+            let late = s("a").floor_div(&s("b"));
+            let number = |s: &Sym| Some(if s.name() == "a" { a } else { b });
+            assert_eq!(late.eval(&number), Some(want), "{a} / {b} at run time");
+        }
+        assert_eq!((n(i64::MIN) * s("N")).exact_div(&n(-1)), None);
+        assert_eq!(s("N").exact_div(&n(0)), None);
+        assert_eq!(n(5).floor_div(&n(0)).eval(&|_| None), None);
     }
 
     #[test]
@@ -357,6 +426,33 @@ mod tests {
             let step = |h: i64| (h - 1).div_euclid(2) + 1;
             assert_eq!(twice.eval(&|_| Some(h)), Some(step(step(h))));
         }
+    }
+
+    #[test]
+    fn natural_forms() {
+        assert!(((s("N") + n(1)).floor_div(&n(2)) * s("M")).is_natural());
+        assert!((s("N") - n(1)).larger(&n(0)).is_natural());
+        assert!(!(s("N") - n(1)).is_natural());
+        assert!(!(s("N") - n(1)).floor_div(&n(2)).is_natural());
+    }
+
+    #[test]
+    fn large_products_stay_products() {
+        let sum = |of: &str| (0..9).fold(n(0), |d, i| d + s(&format!("{of}{i}")));
+        let product = sum("a") * sum("b");
+        assert!(product.to_string().starts_with("mul("), "{product}");
+        assert_eq!(product, sum("b") * sum("a"));
+        assert_eq!(product.exact_div(&(sum("a") * sum("b"))), Some(n(1)));
+        let value = |s: &Sym| Some(if s.name().starts_with('a') { 2 } else { 3 });
+        assert_eq!(product.eval(&value), Some(18 * 27));
+        assert_eq!(product.bind(&|s| value(s).map(Dim::from)), n(18 * 27));
+        assert_eq!((sum("a") * n(2)).eval(&value), Some(36));
+        let mut all = 0;
+        product.symbols(&mut |_| all += 1);
+        assert_eq!(all, 18);
+        assert!(!product.is_unwieldy());
+        let huge = (0..300).fold(n(1), |d, i| d * s(&format!("s{i}")));
+        assert!(huge.is_unwieldy());
     }
 
     #[test]

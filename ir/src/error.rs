@@ -1,6 +1,9 @@
 //! The one error of the library: what failed, where, whose fault it is, and what to do.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use crate::readable;
 
 /// Whose fault an error is, which decides the exit code and the tone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +53,24 @@ pub struct NodeInfo {
     pub inputs: Vec<String>,
 }
 
+impl NodeInfo {
+    /// Cut to what people read.
+    fn shortened(mut self) -> Self {
+        const INPUTS: usize = 16;
+        let more = self.inputs.len().saturating_sub(INPUTS);
+        self.inputs.truncate(INPUTS);
+        for text in [&mut self.name, &mut self.op].into_iter().chain(&mut self.inputs) {
+            if let Cow::Owned(short) = readable(text) {
+                *text = short;
+            }
+        }
+        if more > 0 {
+            self.inputs.push(format!("… {more} more"));
+        }
+        self
+    }
+}
+
 /// An error with its place and its remedy.
 #[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
@@ -68,9 +89,15 @@ struct Inner {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of any kind.
+    /// An error of any kind. A message that quotes the model is cut to what people read.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        let message = message.into();
+        let mut message = message.into();
+        // The text of a bug may be a whole graph.
+        if kind != Kind::Bug
+            && let Cow::Owned(short) = readable(&message)
+        {
+            message = short;
+        }
         Self(Box::new(Inner { kind, message, node: None, file: None, help: None, missing: vec![] }))
     }
 
@@ -103,7 +130,7 @@ impl Error {
     /// Adds what to do about it.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
-        self.0.help = Some(text.into());
+        self.0.help = Some(readable(&text.into()).into_owned());
         self
     }
 
@@ -111,7 +138,7 @@ impl Error {
     #[must_use]
     pub fn at(mut self, node: impl FnOnce() -> NodeInfo) -> Self {
         if self.0.node.is_none() {
-            self.0.node = Some(node());
+            self.0.node = Some(node().shortened());
         }
         self
     }

@@ -1,7 +1,7 @@
 //! The typed DAG. Changed only by its methods, so always well typed.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -75,6 +75,10 @@ pub struct Graph {
     dag: StableDiGraph<Node, Wire>,
     inputs: Vec<NodeId>,
     outputs: Vec<(Arc<str>, Value)>,
+    /// The values among the outputs.
+    kept: HashSet<Value>,
+    /// How many bodies deep inference is.
+    level: usize,
     fresh: u32,
     origin: Vec<u32>,
 }
@@ -83,6 +87,11 @@ impl Graph {
     /// An empty graph.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty graph in which a body of a node at `level` is inferred.
+    pub(crate) fn scratch(level: usize) -> Self {
+        Self { level, ..Self::default() }
     }
 
     /// Nodes added from now on come from these places of the file's node list.
@@ -149,7 +158,9 @@ impl Graph {
             crate::invalid!("takes {} to {most} inputs, got {got}", arity.start());
         }
         let seen = inputs.iter().map(|v| v.map(|v| (self.fact(v), self.constant_of(v)))).collect();
-        op.infer(&mut Infer::new(seen, fresh))
+        let mut facts = op.infer(&mut Infer::new(seen, fresh).at(self.level))?;
+        facts.iter_mut().for_each(|f| f.simplify(fresh));
+        Ok(facts)
     }
 
     fn info(&self, op: &Op, name: &str, inputs: &[Option<Value>], origin: &[u32]) -> NodeInfo {
@@ -173,6 +184,7 @@ impl Graph {
 
     /// Makes `outputs` the graph's outputs, by name.
     pub fn set_outputs(&mut self, outputs: Vec<(Arc<str>, Value)>) {
+        self.kept = outputs.iter().map(|(_, v)| *v).collect();
         self.outputs = outputs;
     }
 
@@ -247,7 +259,7 @@ impl Graph {
 
     /// Whether the value is an output of the graph.
     pub fn is_output(&self, v: Value) -> bool {
-        self.outputs.iter().any(|(_, o)| *o == v)
+        self.kept.contains(&v)
     }
 
     /// Whether anything reads the value, the graph's outputs counted.
@@ -292,14 +304,17 @@ impl Graph {
             self.dag.remove_edge(edge);
             self.dag.add_edge(new.node.0, target, Wire { from: new.slot, to });
         }
-        for (_, v) in self.outputs.iter_mut().filter(|(_, v)| *v == old) {
-            *v = new;
+        if self.kept.remove(&old) {
+            self.kept.insert(new);
+            for (_, v) in self.outputs.iter_mut().filter(|(_, v)| *v == old) {
+                *v = new;
+            }
         }
     }
 
     /// Removes a node that nothing reads. Inputs stay.
     pub fn remove(&mut self, id: NodeId) -> Result<()> {
-        if self.outputs_of(id).any(|v| self.is_read(v)) || self.inputs.contains(&id) {
+        if self.outputs_of(id).any(|v| self.is_read(v)) || matches!(self.op(id), Op::Input(_)) {
             return Err(Error::bug(format!("node `{}` is still read", self.node(id).name)));
         }
         self.dag.remove_node(id.0);

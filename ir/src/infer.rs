@@ -8,12 +8,24 @@ use crate::{Dim, Error, Fact, Result, Type, invalid};
 pub struct Infer<'a> {
     inputs: Vec<Option<(&'a Fact, Option<&'a Tensor>)>>,
     next: &'a mut u32,
+    level: usize,
 }
 
 impl<'a> Infer<'a> {
     /// A context of facts and known constants; `next` numbers new symbols.
     pub fn new(inputs: Vec<Option<(&'a Fact, Option<&'a Tensor>)>>, next: &'a mut u32) -> Self {
-        Self { inputs, next }
+        Self { inputs, next, level: 0 }
+    }
+
+    /// The same for a node that is `level` bodies deep in a body that is being inferred.
+    #[must_use]
+    pub(crate) fn at(self, level: usize) -> Self {
+        Self { level, ..self }
+    }
+
+    /// How many bodies deep inference is.
+    pub(crate) fn level(&self) -> usize {
+        self.level
     }
 
     /// The number of input slots, trailing missing ones not counted.

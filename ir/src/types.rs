@@ -140,6 +140,22 @@ impl Fact {
         Self::tensor(dtype, Some(shape))
     }
 
+    /// Replaces lengths that have grown beyond use by new symbols; `next` numbers them.
+    pub(crate) fn simplify(&mut self, next: &mut u32) {
+        if self.dims.as_ref().is_some_and(|dims| dims.iter().any(Dim::is_unwieldy)) {
+            self.dims = None;
+        }
+        let mut ty = &mut self.ty;
+        while let Type::Sequence(inner) | Type::Optional(inner) | Type::Map(_, inner) = ty {
+            ty = inner;
+        }
+        let Type::Tensor(TensorType { shape: Some(shape), .. }) = ty else { return };
+        for d in shape.iter_mut().filter(|d| d.is_unwieldy()) {
+            *next += 1;
+            *d = Dim::sym(&format!("?{next}"));
+        }
+    }
+
     /// Adds the elements as lengths.
     #[must_use]
     pub fn with_dims(mut self, dims: Option<Vec<Dim>>) -> Self {

@@ -68,11 +68,22 @@ pub fn decode(bytes: Bytes, limits: &Limits) -> Result<ModelProto> {
     refuse_other_formats(&bytes)?;
     weigh::check(&bytes, weigh::Kind::Model)?;
     let model = ModelProto::decode(bytes).map_err(|e| {
-        Error::invalid(format!("not an ONNX model: {e}"))
+        Error::invalid(format!("not an ONNX model: {}", briefly(&e.to_string())))
             .help("check that the file is a complete .onnx file")
     })?;
     check_model(&model)?;
     Ok(model)
+}
+
+/// A decoder's error without the middle of the path to its place, one field of which can repeat.
+fn briefly(error: &str) -> String {
+    let parts: Vec<_> = error.split(": ").collect();
+    match &parts[..] {
+        [first, second, _, .., place, cause] if parts.len() > 6 => {
+            [first, second, "…", place, cause].join(": ")
+        }
+        _ => error.to_owned(),
+    }
 }
 
 fn check_len(len: u64, limits: &Limits) -> Result<()> {

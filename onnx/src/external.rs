@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ pub struct Resolver {
     folder: Option<PathBuf>,
     roots: Vec<PathBuf>,
     files: Mutex<HashMap<PathBuf, Bytes>>,
+    given: AtomicU64,
 }
 
 /// Where a tensor's bytes are.
@@ -52,7 +54,12 @@ impl Resolver {
         let folder = path.parent().unwrap_or(&path).to_path_buf();
         // Links are relative to what a folder really is, so a link may name its own folder.
         let roots = [folder.clone()].into_iter().chain(blobs(&folder)).chain(roots.to_vec());
-        Ok(Self { roots: roots.collect(), folder: Some(folder), files: Mutex::default() })
+        Ok(Self {
+            roots: roots.collect(),
+            folder: Some(folder),
+            files: Mutex::default(),
+            given: AtomicU64::default(),
+        })
     }
 
     /// The external bytes of `tensor`, a slice of the file that it names. Where no length is
@@ -64,7 +71,14 @@ impl Resolver {
     /// regular file, or reaches past the file's end; *unsupported* for a model from memory.
     pub fn bytes(&self, tensor: &TensorProto) -> Result<Bytes> {
         let location = Location::parse(&tensor.external_data)?;
-        location.slice(&self.file(location.path)?)
+        let bytes = location.slice(&self.file(location.path)?)?;
+        self.given.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// How many bytes it has given so far.
+    pub fn given(&self) -> u64 {
+        self.given.load(Ordering::Relaxed)
     }
 
     fn file(&self, location: &str) -> Result<Bytes> {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use kiln_ir::schema::{self, NodeSpec};
-use kiln_ir::{Attr, Attrs, Dim, Error, Graph, Limits, NodeInfo, Result, Type, Value};
+use kiln_ir::{Attr, Attrs, Dim, Error, Graph, Kind, Limits, NodeInfo, Result, Type, Value};
 use kiln_tensor::{DType, Tensor};
+use prost::Message;
 
 use crate::Resolver;
 use crate::attribute::{attr_from_proto, kind};
@@ -15,7 +16,7 @@ use crate::functions::Functions;
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    ValueInfoProto,
+    SparseTensorProto, ValueInfoProto,
 };
 use crate::tensor::{sparse_from_proto, tensor_from_proto};
 use crate::types::{symbol, type_from_proto};
@@ -33,6 +34,8 @@ pub struct Imported {
     pub opsets: BTreeMap<String, i64>,
     /// The producer's name and version.
     pub producer: String,
+    /// The bytes of the model, with its external data.
+    pub nbytes: u64,
 }
 
 /// Imports a model. `resolver` finds external data; without one there is none.
@@ -52,8 +55,10 @@ pub fn import(model: &ModelProto, resolver: &Resolver, limits: &Limits) -> Resul
         warnings: Vec::new(),
         limits,
         made: 0,
+        dense_left: limits.within(proto.encoded_len() as u64).memory_bytes,
     };
     let graph = importer.main(proto, &opsets)?;
+    let nbytes = (proto.encoded_len() as u64).saturating_add(resolver.given());
     let named = |(d, v): (&str, i64)| (if d.is_empty() { "ai.onnx" } else { d }.to_owned(), v);
     Ok(Imported {
         graph,
@@ -65,6 +70,7 @@ pub fn import(model: &ModelProto, resolver: &Resolver, limits: &Limits) -> Resul
             .join(" ")
             .trim()
             .to_owned(),
+        nbytes,
     })
 }
 
@@ -138,6 +144,8 @@ struct Importer<'a> {
     warnings: Vec<String>,
     limits: &'a Limits,
     made: usize,
+    /// Bytes that sparse tensors may still take in their dense form.
+    dense_left: u64,
 }
 
 /// The values that names stand for, and the graph that makes them.
@@ -217,11 +225,26 @@ impl<'a> Importer<'a> {
         }
         for t in &proto.sparse_initializer {
             let name = sparse_name(t).unwrap_or_default();
-            let tensor = named(name, sparse_from_proto(t, Some(self.resolver), self.limits))?;
+            let tensor = named(name, self.sparse(t))?;
             let v = scope.graph.constant(name, tensor);
             scope.define(name, v)?;
         }
         Ok(())
+    }
+
+    /// A sparse tensor in its dense form, which all such tensors of a model share a limit for.
+    fn sparse(&mut self, t: &SparseTensorProto) -> Result<Tensor> {
+        let left = self.dense_left.min(self.limits.tensor_bytes);
+        let limits = Limits { tensor_bytes: left, ..self.limits.clone() };
+        let read = sparse_from_proto(t, Some(self.resolver), &limits);
+        let dense = read.map_err(|e| match e.kind() {
+            Kind::Limit if left < self.limits.tensor_bytes => {
+                Error::limit("memory-bytes", e.message())
+            }
+            _ => e,
+        })?;
+        self.dense_left -= (dense.bytes().len() as u64).min(left);
+        Ok(dense)
     }
 
     /// Names the outputs. A declared element type that is false is cast to, with a warning.
@@ -324,10 +347,11 @@ impl<'a> Importer<'a> {
                 }
                 continue;
             }
-            let value = match kind(a) {
-                AttributeType::Graph => {
+            let value = match (kind(a), &a.sparse_tensor) {
+                (AttributeType::Graph, _) => {
                     Attr::Graph(self.body(scope, node, a, inputs, &outer)?.into())
                 }
+                (AttributeType::SparseTensor, Some(t)) => Attr::Tensor(self.sparse(t)?),
                 _ => attr_from_proto(a, Some(self.resolver), self.limits)?,
             };
             attrs.set(name, value);

@@ -1,15 +1,12 @@
-//! The only place where the order of passes lives.
+//! The only place where the order of phases lives; inside a phase, any order will do.
 
 use std::time::Instant;
 
 use kiln_ir::rewrite;
 use kiln_ir::{Error, Graph, Limits, Op, Result, Rewrite, verify};
 
-use crate::clean::{
-    dead::Dead, duplicate::Duplicate, fold::Fold, fold_shape::FoldShape, noop::Noop,
-};
-use crate::fuse::{conv_act::ConvAct, conv_bn::ConvBn};
 use crate::report::{Declined, Observer, PassReport, Report};
+use crate::{clean, fuse};
 
 /// Rules that may run in any order until none fires.
 pub(crate) struct Phase {
@@ -28,18 +25,9 @@ const ROUNDS: usize = 16;
 pub(crate) fn phases(limits: &Limits) -> Vec<Phase> {
     vec![
         // First, because every later rule has less to look at, and sees constants as such.
-        Phase {
-            name: "clean",
-            rules: vec![
-                Box::new(Dead),
-                Box::new(Noop),
-                Box::new(FoldShape),
-                Box::new(Fold::new(limits)),
-                Box::new(Duplicate),
-            ],
-        },
+        Phase { name: "clean", rules: clean::rules(limits) },
         // Last, because fused operators are recognised by fewer rules than their parts.
-        Phase { name: "fuse", rules: vec![Box::new(ConvBn), Box::new(ConvAct)] },
+        Phase { name: "fuse", rules: fuse::rules() },
     ]
 }
 

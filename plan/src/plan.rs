@@ -1,6 +1,6 @@
 //! Steps in order, each value with its place: what a run does, as plain data.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kiln_ir::{Error, Graph, Limits, NodeId, Op, Result, Type, Value};
 
@@ -59,11 +59,14 @@ impl Plan {
         let at: HashMap<NodeId, usize> = order.iter().enumerate().map(|(i, &n)| (n, i)).collect();
         let claims: HashMap<NodeId, Claim> =
             order.iter().filter_map(|&n| Some((n, claim(n)?))).collect();
-        let last = |v: Value| g.readers(v).map(|(n, _)| at[&n]).max().unwrap_or(at[&v.node]);
+        let reads = last_reads(g, &order);
+        let last = |v: Value| reads.get(&v).copied().unwrap_or(at[&v.node]);
+        let outputs: HashSet<Value> = g.outputs().iter().map(|(_, v)| *v).collect();
         let mut values = Vec::new();
         for &node in order.iter().filter(|n| claims.contains_key(n)) {
             let v = node.first();
-            let native = g.readers(v).all(|(n, _)| claims.contains_key(&n)) && !g.is_output(v);
+            let native =
+                g.readers(v).all(|(n, _)| claims.contains_key(&n)) && !outputs.contains(&v);
             if let (true, Some((shape, bytes))) = (native, known(g, bindings, v)) {
                 values.push((v, shape, Life { bytes, first: at[&node], last: last(v) }));
             }
@@ -80,7 +83,8 @@ impl Plan {
                 (v, Place::Arena(span, shape))
             })
             .collect();
-        let steps = steps(g, &order, &claims, &last, &at);
+        let steps =
+            steps(g, &order, &claims, &|v, at| reads.get(&v) == Some(&at) && !outputs.contains(&v));
         Ok(Self { steps, arena, places })
     }
 
@@ -90,19 +94,24 @@ impl Plan {
     }
 }
 
+/// For each value that nodes read, the place in the order of the last of them.
+fn last_reads(g: &Graph, order: &[NodeId]) -> HashMap<Value, usize> {
+    let reads = |(at, &n)| g.inputs_of(n).into_iter().flatten().map(move |v| (v, at));
+    order.iter().enumerate().flat_map(reads).collect()
+}
+
 fn steps(
     g: &Graph,
     order: &[NodeId],
     claims: &HashMap<NodeId, Claim>,
-    last: &dyn Fn(Value) -> usize,
-    at: &HashMap<NodeId, usize>,
+    dies: &dyn Fn(Value, usize) -> bool,
 ) -> Vec<Step> {
-    let run = order.iter().filter(|&&n| !matches!(g.op(n), Op::Input(_) | Op::Const(_)));
-    run.map(|&node| {
+    let run = order.iter().enumerate();
+    let run = run.filter(|&(_, &n)| !matches!(g.op(n), Op::Input(_) | Op::Const(_)));
+    run.map(|(at, &node)| {
         let operands = g.inputs_of(node).into_iter().flatten();
-        let mut frees: Vec<Value> = operands
-            .filter(|&v| last(v) == at[&node] && !g.is_output(v) && g.constant_of(v).is_none())
-            .collect();
+        let mut frees: Vec<Value> =
+            operands.filter(|&v| dies(v, at) && g.constant_of(v).is_none()).collect();
         frees.sort_unstable();
         frees.dedup();
         Step { node, kernel: claims.contains_key(&node), frees }

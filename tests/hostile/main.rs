@@ -58,7 +58,7 @@ fn flaw(talk: &str) -> Option<&'static str> {
     match () {
         () if errors != 1 => Some("without exactly one `error:`"),
         () if lines.len() > 12 => Some("in more than 12 lines"),
-        () if lines.iter().any(|l| l.chars().count() > 500) => Some("in a line too long"),
+        () if lines.iter().any(|l| l.chars().count() > 2100) => Some("in a line too long"),
         () if talk.chars().any(|c| c.is_control() && c != '\n') => Some("with control characters"),
         () => None,
     }
@@ -117,7 +117,7 @@ fn faults_are_seen() {
         (false, Expect::Error, outcome(Some(0), 0, 0, 0, "")),
         (false, Expect::Error, said(" \n")),
         (false, Expect::Error, said("error: one\nerror: two\n")),
-        (false, Expect::Error, said(&format!("error: {}\n", "long ".repeat(200)))),
+        (false, Expect::Error, said(&format!("error: {}\n", "long ".repeat(500)))),
         (false, Expect::Error, said(&format!("error: {}", "line\n".repeat(20)))),
         (false, Expect::Error, said("error: \u{1b}[31m\n")),
         (false, Expect::Error, outcome(Some(70), 0, 0, 0, "error: a bug")),

@@ -143,6 +143,14 @@ pub fn value(name: &str, dtype: u64, dims: &[i64]) -> Message {
     Message::default().text(1, name).message(2, &Message::default().message(1, &tensor))
 }
 
+/// A ValueInfoProto of a tensor whose lengths have names.
+pub fn symbolic(name: &str, dtype: u64, dims: &[&str]) -> Message {
+    let dim = |m: Message, d: &&str| m.message(1, &Message::default().text(2, d));
+    let shape = dims.iter().fold(Message::default(), dim);
+    let tensor = Message::default().int(1, dtype).message(2, &shape);
+    Message::default().text(1, name).message(2, &Message::default().message(1, &tensor))
+}
+
 /// A GraphProto, built from left to right.
 #[derive(Clone)]
 pub struct Graph(pub Message);

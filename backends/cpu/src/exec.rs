@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_ir::{Context, Error, Graph, Limits, NodeId, Operator, Result, Value, invalid};
+use kiln_ir::eval::{Charge, Live};
+use kiln_ir::{Context, Error, Graph, NodeId, Operator, Result, Value, invalid};
 use kiln_plan::{Bindings, Claim, Executable, Place, Plan, Span, Step};
 use kiln_tensor::{Datum, Tensor};
 use rayon::ThreadPool;
@@ -19,7 +20,6 @@ pub(crate) struct Compiled {
     plans: Mutex<HashMap<Vec<Vec<usize>>, Arc<Plan>>>,
     arenas: Mutex<Vec<Arena>>,
     pool: Arc<ThreadPool>,
-    limits: Limits,
 }
 
 /// Plans kept; beyond, all are forgotten and made anew.
@@ -27,7 +27,7 @@ const PLANS: usize = 64;
 
 impl Compiled {
     /// Prepares a kernel for every node that a row takes.
-    pub fn new(graph: Arc<Graph>, pool: Arc<ThreadPool>, limits: Limits) -> Result<Self> {
+    pub fn new(graph: Arc<Graph>, pool: Arc<ThreadPool>) -> Result<Self> {
         let prepare = |id: NodeId| {
             let rows = ROWS.iter().flat_map(|rows| rows.iter());
             rows.filter_map(|row: &Row| {
@@ -38,11 +38,11 @@ impl Compiled {
         };
         let kernels = graph.nodes().filter_map(prepare).collect();
         let (plans, arenas) = (Mutex::default(), Mutex::default());
-        Ok(Self { graph, kernels, plans, arenas, pool, limits })
+        Ok(Self { graph, kernels, plans, arenas, pool })
     }
 
     /// The plan for these input shapes, made on first use.
-    fn plan(&self, inputs: &[Datum]) -> Result<Arc<Plan>> {
+    fn plan(&self, cx: &Context, inputs: &[Datum]) -> Result<Arc<Plan>> {
         let shape = |d: &Datum| d.as_tensor().map(|t| t.shape().to_vec()).unwrap_or_default();
         let key: Vec<Vec<usize>> = inputs.iter().map(shape).collect();
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +51,7 @@ impl Compiled {
         }
         let bindings = Bindings::of(&self.graph, inputs)?;
         let claim = |id: NodeId| self.kernels.get(&id).map(|(c, _)| *c);
-        let plan = Arc::new(Plan::build(&self.graph, &bindings, &claim, &self.limits)?);
+        let plan = Arc::new(Plan::build(&self.graph, &bindings, &claim, &cx.limits)?);
         if plans.len() >= PLANS {
             plans.clear();
         }
@@ -62,11 +62,13 @@ impl Compiled {
 
 impl Executable for Compiled {
     fn run(&self, cx: &Context, inputs: Vec<Datum>) -> Result<Vec<Datum>> {
-        let plan = self.plan(&inputs)?;
+        let plan = self.plan(cx, &inputs)?;
         let taken = self.arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut arena = taken.unwrap_or_default();
+        let mut charge = Charge::new(cx);
+        charge.add(plan.arena as u64)?;
         arena.reserve(plan.arena)?;
-        let held = self.graph.inputs().zip(inputs).collect();
+        let held = Live::new(cx, self.graph.inputs().zip(inputs));
         let mut run = Run { compiled: self, plan: &plan, cx, held, arena };
         let out = self.pool.install(|| run.all());
         let arena = std::mem::take(&mut run.arena);
@@ -80,7 +82,7 @@ struct Run<'a> {
     compiled: &'a Compiled,
     plan: &'a Plan,
     cx: &'a Context,
-    held: HashMap<Value, Datum>,
+    held: Live<'a>,
     arena: Arena,
 }
 
@@ -96,7 +98,7 @@ impl Run<'_> {
         for step in &self.plan.steps {
             self.cx.cancel.poll()?;
             self.step(step).map_err(|e| e.at(|| g.info_of(step.node)))?;
-            step.frees.iter().for_each(|v| drop(self.held.remove(v)));
+            step.frees.iter().for_each(|&v| self.held.remove(v));
         }
         g.outputs().iter().map(|(_, v)| self.value(*v)).collect()
     }
@@ -114,7 +116,7 @@ impl Run<'_> {
         let made = g.op(step.node).eval(self.cx, &seen)?;
         for (v, d) in g.outputs_of(step.node).zip(made) {
             if g.is_read(v) {
-                self.held.insert(v, d);
+                self.held.insert(v, d)?;
             }
         }
         Ok(())
@@ -122,7 +124,7 @@ impl Run<'_> {
 
     /// A value that is held or constant.
     fn value(&self, v: Value) -> Result<Datum> {
-        match (self.held.get(&v), self.compiled.graph.constant_of(v)) {
+        match (self.held.get(v), self.compiled.graph.constant_of(v)) {
             (Some(d), _) => Ok(d.clone()),
             (None, Some(t)) => Ok(t.clone().into()),
             _ => Err(Error::bug("a value is read before it is made")),
@@ -139,7 +141,7 @@ impl Run<'_> {
         let (g, v) = (&self.compiled.graph, node.first());
         let mut operands = Vec::with_capacity(inputs.len());
         for x in inputs.iter().flatten() {
-            operands.push(match (self.plan.place(*x), self.held.get(x), g.constant_of(*x)) {
+            operands.push(match (self.plan.place(*x), self.held.get(*x), g.constant_of(*x)) {
                 (Place::Arena(span, shape), ..) => Operand::Arena(*span, shape),
                 (_, Some(d), _) => Operand::Held(d.as_tensor()?),
                 (_, _, Some(t)) => Operand::Held(t),
@@ -173,8 +175,7 @@ impl Run<'_> {
                 let mut out = self.cx.zeros::<f32>(&shape)?;
                 let (out_, cancel) = (&mut out[..], &self.cx.cancel);
                 kernel.run(Args { inputs, shape: &shape, out: out_, in_place: false, cancel })?;
-                self.held.insert(v, Tensor::from_vec(&shape, out)?.into());
-                Ok(())
+                self.held.insert(v, Tensor::from_vec(&shape, out)?.into())
             }
         }
     }

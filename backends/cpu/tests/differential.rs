@@ -17,6 +17,8 @@ const GRAPHS: &[&str] = &[
     "y = Gemm(x: f32[5,7], w: f32[9,5], c: f32[9]) {transA=1, transB=1, alpha=0.5, beta=2.0}\n\
      return y",
     "y = Gemm(x: f32[3,7], w: f32[7,600], c: f32[3,1])\nreturn y",
+    "y = Gemm(x: f32[2,70], w: f32[300,70], c: f32[300]) {transB=1}\nreturn y",
+    "y = Gemm(x: f32[20,70], w: f32[33,70]) {transB=1}\nreturn y",
     "w = f32[4,3,3,3]\ny = Conv(x: f32[2,3,9,8], w, b: f32[4]) {pads=[1,1,1,1]}\nreturn y",
     "w = f32[4,2,3,2]\ny = Conv(x: f32[1,4,9,8], w) {group=2, strides=[2,1], dilations=[1,2]}\n\
      return y",

@@ -172,7 +172,7 @@ impl ConvTranspose {
 }
 
 /// `y[i * step] += a * x[i]`.
-fn scatter<T: Number>(a: T, x: &[T], y: &mut [T], step: usize) {
+pub(crate) fn scatter<T: Number>(a: T, x: &[T], y: &mut [T], step: usize) {
     if step == 1 {
         return axpy(a, x, y);
     }

@@ -51,7 +51,7 @@ fn old(b: &mut Build<'_>) -> Result<Built> {
 }
 
 /// The Mersenne Twister MT19937, seeded as NumPy seeds it: masks are those of the reference.
-struct Random {
+pub(crate) struct Random {
     state: [u32; Self::N],
     at: usize,
 }
@@ -59,7 +59,7 @@ struct Random {
 impl Random {
     const N: usize = 624;
 
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut state = [seed as u32; Self::N];
         for i in 1..Self::N {
             let last = state[i - 1];
@@ -91,7 +91,7 @@ impl Random {
     }
 
     /// A number of 53 bits in `0.0..1.0`.
-    fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         let (high, low) = (self.next() >> 5, self.next() >> 6);
         (f64::from(high) * 67_108_864.0 + f64::from(low)) / 9_007_199_254_740_992.0
     }

@@ -68,6 +68,9 @@ pub const SCHEMAS: &[Schema] = &[
         since: 1,
         build: |b| {
             let categories = Labels::read(&b.attrs, "cats_int64s", "cats_strings")?;
+            if categories.len() == 0 {
+                invalid!("one of cats_int64s, cats_strings is needed");
+            }
             let zeros = b.take("zeros")?.unwrap_or(true);
             Ok(OneHotEncoder::new(categories, zeros).into())
         },
@@ -113,6 +116,11 @@ fn both_ways(b: &mut Build<'_>, strings: Vec<String>, ints: Tensor) -> Result<La
 
 /// The list that attributes beginning with `side` hold, as a vector.
 fn list(b: &mut Build<'_>, side: &str) -> Result<Tensor> {
+    let kinds = ["tensor", "strings", "int64s", "floats"].map(|kind| format!("{side}_{kind}"));
+    let given: Vec<_> = kinds.into_iter().filter(|name| b.attrs.has(name)).collect();
+    if given.len() > 1 {
+        invalid!("only one of {} may be given", given.join(", "));
+    }
     if let Some(t) = b.take::<Tensor>(&format!("{side}_tensor"))? {
         return Ok(t.reshape(&[t.len()])?);
     }

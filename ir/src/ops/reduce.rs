@@ -327,8 +327,11 @@ impl Walk {
         y: &mut [A],
         step: impl Fn(&mut A, T),
     ) -> Result<()> {
+        if x.is_empty() {
+            return Ok(());
+        }
         let mut ticks = Ticks::new(cx);
-        let runs = x.chunks_exact(self.run.max(1));
+        let runs = x.chunks_exact(self.run);
         for (run, at) in runs.zip(offsets(&self.outer, &self.strides)) {
             match self.one {
                 true => run.iter().for_each(|&x| step(&mut y[at], x)),

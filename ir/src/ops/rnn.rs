@@ -432,7 +432,8 @@ mod tests {
     fn activations_take_parameters_in_order() {
         let text = "y, h = GRU(x: f32[S,B,2], w: f32[1,6,2], r: f32[1,6,2]) \
                     {activation_alpha=[0.5, 3.0], activation_beta=[0.25], \
-                    activations=[\"LeakyRelu\", \"HardSigmoid\"], clip=2.0, direction=\"reverse\"}\n\
+                    activations=[\"LeakyRelu\", \"HardSigmoid\"], clip=2.0, \
+                    direction=\"reverse\"}\n\
                     return y\n";
         let g = text::parse(text).expect("parses");
         let again = text::print(&text::parse(&text::print(&g)).expect("its own text"));

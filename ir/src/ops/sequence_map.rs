@@ -116,6 +116,7 @@ impl Operator for SequenceMap {
         let (inner, mut budget) = (cx.nested()?, Budget::new(cx));
         let mut lists = vec![Vec::new(); self.body.outputs().len()];
         for step in 0..steps {
+            cx.trip()?;
             let element = |(i, d): (usize, &&Datum)| match d {
                 Datum::Sequence(s) if i < self.own() => s[step].clone(),
                 other => (*other).clone(),

@@ -291,8 +291,8 @@ mod tests {
     fn lengths_with_symbols() {
         let of = |start: &str, end: &str, step: &str| {
             let text = format!(
-                "s = i64[1]{{{start}}}\ne = i64[1]{{{end}}}\na = i64[1]{{1}}\nt = i64[1]{{{step}}}\n\
-                y = Slice(x: f32[B,N], s, e, a, t)\nreturn y"
+                "s = i64[1]{{{start}}}\ne = i64[1]{{{end}}}\na = i64[1]{{1}}\n\
+                t = i64[1]{{{step}}}\ny = Slice(x: f32[B,N], s, e, a, t)\nreturn y"
             );
             types(&text).expect("types")[0].clone()
         };

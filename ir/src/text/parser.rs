@@ -402,12 +402,16 @@ impl Parser {
 
     fn factor(&mut self) -> Result<Dim> {
         let w = self.word()?;
-        if (w == "floor" || w == "max") && self.take("(") {
+        if (w == "floor" || w == "max" || w == "mul") && self.take("(") {
             let a = self.deeper(Self::dim)?;
             self.expect(",")?;
             let b = self.deeper(Self::dim)?;
             self.expect(")")?;
-            return Ok(if w == "max" { a.larger(&b) } else { a.floor_div(&b) });
+            return Ok(match &*w {
+                "max" => a.larger(&b),
+                "mul" => a * b,
+                _ => a.floor_div(&b),
+            });
         }
         Ok(w.parse::<i64>().map_or_else(|_| Dim::sym(&w), Dim::from))
     }

@@ -25,7 +25,7 @@ pub struct Args {
     model: String,
     #[command(flatten)]
     feeding: Feeding,
-    /// The length of axis 0 of inputs that are made up, and what throughput counts
+    /// The length of axis 0 of inputs that are made up; throughput counts it
     #[arg(long, value_name = "N")]
     batch: Option<u64>,
     /// Untimed runs after the first; if not given, as many as take 200 ms
@@ -101,7 +101,7 @@ fn measure(args: &Args, seen: &mut Measured) -> Result<(), Failure> {
     let start = Instant::now();
     let model = args.reading.load(&args.model)?;
     let session = model.compile(&args.building.options())?;
-    let limits = model.limits().clone();
+    let limits = model.limits().within(model.nbytes());
     drop(model);
     seen.load_ms = millis(start);
     seen.rss_load_mb = machine::rss_mb();

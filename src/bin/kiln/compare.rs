@@ -134,7 +134,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
 fn compile(path: &str, options: &Options, reading: &Reading) -> Result<(Session, Limits), Failure> {
     let model = reading.load(path)?;
     model.warnings().iter().for_each(|w| note(w));
-    Ok((model.compile(options)?, model.limits().clone()))
+    Ok((model.compile(options)?, model.limits().within(model.nbytes())))
 }
 
 /// The inputs: given ones once, else as many sets as asked for.

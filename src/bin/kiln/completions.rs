@@ -12,7 +12,7 @@ use crate::failure::Failure;
 #[command(after_help = "Example:\n  kiln completions bash \
                   > ~/.local/share/bash-completion/completions/kiln")]
 pub struct Args {
-    /// bash, elvish, fish, powershell or zsh
+    /// The shell that will read it
     shell: Shell,
 }
 

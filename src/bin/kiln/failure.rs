@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use kiln::{Error, Kind};
+use kiln_ir::readable;
 
 /// The exit code of a bug in kiln.
 pub const BUG: u8 = 70;
@@ -100,7 +101,8 @@ pub fn print(what: &str, facts: &[(&str, String)]) {
 /// Prints a note, once.
 pub fn note(what: &str) {
     static PRINTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    if PRINTED.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned()) {
+    let what = readable(what).into_owned();
+    if PRINTED.lock().unwrap_or_else(PoisonError::into_inner).insert(what.clone()) {
         let _ = writeln!(io::stderr(), "note: {what}");
     }
 }

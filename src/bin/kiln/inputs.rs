@@ -16,24 +16,20 @@ use crate::options::{number, pair};
 /// Where the inputs come from.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Feeding {
-    /// An input: .pb, .npy or a member of an .npz (FILE.npz:KEY); others are made up
+    /// An input: .pb, .npy or FILE.npz:KEY; others are made up
     #[arg(long = "input", short = 'i', value_name = "NAME=FILE", value_parser = pair)]
     input: Vec<(String, String)>,
     /// All inputs: an .npz by name, or a folder of input_<j>.pb
     #[arg(long, value_name = "FILE.npz|DIR")]
     inputs: Option<String>,
-    /// The length that a symbol stands for in inputs that are made up; 1 if not given
+    /// The length of a symbol in inputs that are made up; 1 if not given
     #[arg(long = "dim", value_name = "NAME=N", value_parser = number)]
     dims: Vec<(String, u64)>,
 }
 
 /// Reads a value for an input of the declared type.
 pub fn read(file: &str, declared: &Type, limits: &Limits) -> Result<Datum> {
-    let at = |e: Error| {
-        let text = format!("{file}: {}", e.message());
-        let help = e.remedy().map(str::to_owned);
-        help.into_iter().fold(Error::new(e.kind(), text), Error::help)
-    };
+    let at = |e: Error| led_by(file, &e);
     let (path, member) = split(file);
     let ending = Path::new(path).extension().and_then(|e| e.to_str()).unwrap_or("");
     let bytes = files::read(path.as_ref())?;
@@ -43,6 +39,12 @@ pub fn read(file: &str, declared: &Type, limits: &Limits) -> Result<Datum> {
         _ => return pb::read(bytes, declared, limits).map_err(at),
     };
     tensor.map(|t| widened(t, declared).into()).map_err(at)
+}
+
+/// The error, led by what it is about.
+fn led_by(what: &str, e: &Error) -> Error {
+    let led = Error::new(e.kind(), format!("{what}: {}", e.message()));
+    e.remedy().into_iter().fold(led, Error::help)
 }
 
 /// Splits `FILE.npz:KEY`.
@@ -114,11 +116,14 @@ impl Feeding {
             }
         }
         let mut all = Vec::with_capacity(wanted.len());
+        let mut limits = limits.clone();
         for (i, want) in wanted.iter().enumerate() {
             let datum = match given.remove(&want.name) {
                 Some(datum) => datum,
-                None => make_up(want, &lengths, seed.wrapping_add(i as u64), limits)?,
+                None => make_up(want, &lengths, seed.wrapping_add(i as u64), &limits)?,
             };
+            // What the inputs take together is bounded, too.
+            limits.memory_bytes = limits.memory_bytes.saturating_sub(datum.nbytes() as u64);
             all.push((want.name.clone(), datum));
         }
         Ok(all)
@@ -192,7 +197,7 @@ fn find<'a>(wanted: &'a [ValueInfo], name: &str) -> Result<&'a ValueInfo, Failur
 
 fn make_up(want: &ValueInfo, lengths: &Lengths, seed: u64, limits: &Limits) -> Result<Datum> {
     let datum = generate::value(&want.ty, lengths, seed, limits)
-        .map_err(|e| Error::new(e.kind(), format!("input `{}`: {}", want.name, e.message())))?;
+        .map_err(|e| led_by(&format!("input `{}`", want.name), &e))?;
     note(&format!("input `{}` is made up: {}", want.name, Type::of(&datum)));
     Ok(datum)
 }

@@ -9,8 +9,10 @@ use kiln::{BackendKind, Error, Limits, Model, Options};
 /// How a model is read.
 #[derive(Args, Clone, Debug)]
 pub struct Reading {
-    /// Raise or lower a limit: model-bytes, tensor-bytes, nodes, depth, fold-bytes,
-    /// fold-total-bytes, loop-trips, memory-bytes
+    /// Raise or lower a limit; --help names them all
+    ///
+    /// model-bytes, tensor-bytes, nodes, depth, fold-bytes, fold-total-bytes, loop-trips,
+    /// memory-bytes (with no regard to how small the model is)
     #[arg(long = "limit", value_name = "NAME=N", value_parser = limit)]
     limits: Vec<(usize, u64)>,
     /// A further folder where external data may lie
@@ -57,7 +59,8 @@ const LIMITS: [Row; 8] = [
     ("fold-bytes", |l, n| l.fold_bytes = n),
     ("fold-total-bytes", |l, n| l.fold_total_bytes = n),
     ("loop-trips", |l, n| l.loop_trips = n),
-    ("memory-bytes", |l, n| l.memory_bytes = n),
+    // Who names a number means it, however small the model is.
+    ("memory-bytes", |l, n| (l.memory_bytes, l.growth) = (n, u64::MAX)),
 ];
 
 fn limit(text: &str) -> Result<(usize, u64), String> {

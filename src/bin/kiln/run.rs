@@ -50,7 +50,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
         crate::failure::note(warning);
     }
     let session = model.compile(&args.building.options())?;
-    let limits = model.limits().clone();
+    let limits = model.limits().within(model.nbytes());
     // The session holds what it needs of the model.
     drop(model);
     check_names(&args.output, session.outputs().iter().map(|o| o.name.as_str()))?;

@@ -94,7 +94,8 @@ pub fn table(rows: &[Vec<String>]) -> String {
     for row in rows {
         let mut line = String::new();
         for (cell, &w) in row.iter().zip(&widths) {
-            line += &format!("{cell:<w$}  ");
+            line += cell;
+            line.extend(std::iter::repeat_n(' ', w - cell.chars().count() + 2));
         }
         text += line.trim_end();
         text.push('\n');

@@ -66,7 +66,23 @@ fn loops() -> Class {
         let inner = inner.output("stay", 9).output("r", F32);
         g.node("Loop", "n - v", "w", &[graph("body", &inner)])
     });
+    let deep = |depth: usize| {
+        let body = |inner: Option<Graph>| {
+            let start = Graph::new().input("i", I64, &[]).input("go", 9, &[]);
+            let start = start.input("v", F32, &[-1]).node("Identity", "go", "on", &[]);
+            let body = match inner {
+                Some(inner) => start.node("Loop", "n - v", "w", &[graph("body", &inner)]),
+                None => start.node("Concat", "v v", "w", &[int("axis", 0)]),
+            };
+            body.output("on", 9).output("w", F32)
+        };
+        let nest = (1..depth).fold(body(None), |inner, _| body(Some(inner)));
+        let g = Graph::new().init("n", i64_scalar(1)).init("s", f32s(&[2], &[1.0, 2.0]));
+        g.node("Loop", "n - s", "y", &[graph("body", &nest)]).output("y", F32)
+    };
     Class::new("loops")
+        .odd("depth_10", deep(10))
+        .odd("depth_30", deep(30))
         .bad("grows_60_times", looped(60, grow))
         .bad("grows_forever", looped(1 << 62, grow))
         .bad("trips_two_to_62", looped(1 << 62, |g| g.node("Relu", "v", "w", &[])))

@@ -118,6 +118,7 @@ fn sparse() -> Class {
 
 fn long() -> Class {
     const NODES: usize = 20_000;
+    const WIDE: usize = 10_000;
     let chain = (0..NODES).fold(x(), |g, i| {
         let from = if i == 0 { "x".into() } else { format!("v{i}") };
         g.node("Relu", &from, &format!("v{}", i + 1), &[])
@@ -125,7 +126,50 @@ fn long() -> Class {
     let backwards = (0..NODES).rev().fold(x().node("Relu", "x", "v0", &[]), |g, i| {
         g.node("Relu", &format!("v{i}"), &format!("v{}", i + 1), &[])
     });
+    let each = |g: Graph, i| g.node("Relu", "x", &format!("v{i}"), &[]);
+    let wide = (0..WIDE).fold(x(), each);
+    let named = (0..WIDE).map(|i| format!("v{i}")).collect::<Vec<_>>();
+    let many_outputs = named.iter().fold(wide.clone(), |g, v| g.output(v, F32));
+    let sum = wide.node("Sum", &named.join(" "), "y", &[]).output("y", F32);
+    let many_inputs = named.iter().fold(Graph::new(), |g, v| g.input(v, F32, &[1]));
+    let many_inputs = many_inputs.node("Relu", "v0", "y", &[]).output("y", F32);
+    let many_constants = named.iter().fold(Graph::new(), |g, v| {
+        let g = g.init(v, f32s(&[1], &[1.0]));
+        g.node("Neg", v, &format!("n{v}"), &[]).output(&format!("n{v}"), F32)
+    });
+    let shapes = (0..NODES).fold(x().node("Shape", "x", "v0", &[]), |g, i| {
+        g.node("Add", &format!("v{i} v{i}"), &format!("v{}", i + 1), &[])
+    });
+    let symbols = |n: usize| {
+        let dims = (0..n).map(|i| format!("s{i}")).collect::<Vec<_>>();
+        let dims = dims.iter().map(String::as_str).collect::<Vec<_>>();
+        let g = Graph(Graph::new().0.message(11, &crate::proto::symbolic("x", F32, &dims)));
+        g.init("r", i64s(&[-1])).node("Reshape", "x r", "y", &[]).output("y", F32)
+    };
+    let powers = |n: usize| {
+        let start = Graph::new().0.message(11, &crate::proto::symbolic("x", F32, &["N", "M"]));
+        let start = Graph(start).node("Shape", "x", "v0", &[]).init("t", i64s(&[1, 0]));
+        let step = |g: Graph, i: usize| {
+            let (v, w, u) = (format!("v{i}"), format!("w{i}"), format!("v{}", i + 1));
+            let g = g.node("Gather", &format!("{v} t"), &w, &[]);
+            let sum = format!("{w}s");
+            g.node("Add", &format!("{v} {w}"), &sum, &[]).node(
+                "Mul",
+                &format!("{sum} {v}"),
+                &u,
+                &[],
+            )
+        };
+        (0..n).fold(start, step).output(&format!("v{n}"), I64)
+    };
     Class::new("long")
+        .odd("wide_sum", sum)
+        .odd("outputs", many_outputs)
+        .odd("inputs", many_inputs)
+        .odd("constants", many_constants)
+        .odd("shape_sums", shapes.output(&format!("v{NODES}"), I64))
+        .odd("symbols_500", symbols(500))
+        .odd("polynomials", powers(40))
         .odd("chain", chain.output(&format!("v{NODES}"), F32))
         .odd("chain_in_reverse", backwards.output(&format!("v{NODES}"), F32))
 }

@@ -3,6 +3,7 @@
 mod bytes;
 mod control;
 mod external;
+mod families;
 mod graphs;
 mod ml;
 mod operators;
@@ -75,6 +76,7 @@ pub fn all() -> Vec<Case> {
         bytes::classes(),
         control::classes(),
         external::classes(),
+        families::classes(),
         graphs::classes(),
         ml::classes(),
         operators::classes(),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use kiln_tensor::Datum;
 
+use crate::eval::Charge;
 use crate::{
     Build, Context, Dim, Error, Graph, Infer, Op, Operator, Result, Type, Value, eval, invalid,
 };
@@ -35,35 +36,29 @@ pub(crate) fn run(body: &Graph, cx: &Context, inputs: Vec<Datum>) -> Result<Vec<
     eval::run(body, cx, inputs)
 }
 
-/// How much the steps of a loop hold on to.
-pub(crate) struct Budget {
-    most: u64,
-    held: u64,
+/// What the steps of a loop hold on to.
+pub(crate) struct Budget<'a> {
+    kept: Charge<'a>,
+    passing: Charge<'a>,
+    last: u64,
 }
 
-impl Budget {
-    pub(crate) fn new(cx: &Context) -> Self {
-        Self { most: cx.limits.memory_bytes, held: 0 }
+impl<'a> Budget<'a> {
+    pub(crate) fn new(cx: &'a Context) -> Self {
+        Self { kept: Charge::new(cx), passing: Charge::new(cx), last: 0 }
     }
 
     /// Holds on to a value until the end; an error where that is too much.
     pub(crate) fn keep(&mut self, value: &Datum) -> Result<()> {
         // A value of no bytes costs its bookkeeping all the same.
-        self.held = self.held.saturating_add(value.nbytes() as u64 + 64);
-        self.check(0)
+        self.kept.add(value.nbytes() as u64 + 64)
     }
 
-    /// An error where values for the next step are too much beside what is kept.
-    pub(crate) fn pass<'a>(&self, values: impl IntoIterator<Item = &'a Datum>) -> Result<()> {
-        self.check(values.into_iter().map(|v| v.nbytes() as u64).sum())
-    }
-
-    fn check(&self, passing: u64) -> Result<()> {
-        let bytes = self.held.saturating_add(passing);
-        if bytes <= self.most {
-            return Ok(());
-        }
-        Err(Error::limit("memory-bytes", format!("the steps of a loop hold {bytes} bytes")))
+    /// Holds the values for the next step, in place of those for the last.
+    pub(crate) fn pass<'v>(&mut self, values: impl IntoIterator<Item = &'v Datum>) -> Result<()> {
+        self.passing.remove(self.last);
+        self.last = values.into_iter().map(|v| v.nbytes() as u64).sum();
+        self.passing.add(self.last)
     }
 }
 
@@ -129,14 +124,19 @@ fn outward(cx: &mut Infer<'_>, types: &[Type]) -> Vec<Type> {
 
 /// The types of a body's outputs where its inputs have the types of the node's operands `own`.
 pub(crate) fn outputs_of(cx: &mut Infer<'_>, body: &Graph, inputs: Vec<Type>) -> Vec<Type> {
-    let types = inward_outputs(body, &inputs);
+    let types = inward_outputs(cx.level(), body, &inputs);
     outward(cx, &types)
 }
 
-/// As `outputs_of`, with inputs and outputs as the body sees them.
-fn inward_outputs(body: &Graph, inputs: &[Type]) -> Vec<Type> {
+/// As `outputs_of`, with inputs and outputs as the body of a node at `level` sees them.
+fn inward_outputs(level: usize, body: &Graph, inputs: &[Type]) -> Vec<Type> {
+    // Each level of loops multiplies the work by the passes over its body.
+    const LEVELS: usize = 2;
     let again = || -> Result<Vec<Type>> {
-        let mut g = Graph::new();
+        if level >= LEVELS {
+            invalid!("too deep to be worth it");
+        }
+        let mut g = Graph::scratch(level + 1);
         let formal = body.inputs().map(|v| body.ty(v)).zip(inputs);
         let values: Vec<_> = formal.map(|(f, a)| g.input("x", sharper(f, a))).collect();
         let outputs = inline(&mut g, body, &values)?;
@@ -194,7 +194,7 @@ pub(crate) fn outputs_of_steps(
     const PASSES: usize = 8;
     let mut types: Vec<Type> = inputs.iter().map(inward).collect();
     for pass in 0..PASSES {
-        let outputs = inward_outputs(body, &types);
+        let outputs = inward_outputs(cx.level(), body, &types);
         let mut next = types.clone();
         for (k, i) in carried.clone().enumerate() {
             let Some(out) = outputs.get(skip + k) else { continue };
@@ -211,7 +211,7 @@ pub(crate) fn outputs_of_steps(
         let done = next == types;
         types = next;
         if done || pass + 1 == PASSES {
-            let mut outputs = inward_outputs(body, &types);
+            let mut outputs = inward_outputs(cx.level(), body, &types);
             for (k, i) in carried.clone().enumerate() {
                 if let Some(out) = outputs.get_mut(skip + k) {
                     // After no step at all, the value is what it was before.

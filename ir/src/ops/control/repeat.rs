@@ -113,9 +113,7 @@ impl Operator for Loop {
         let mut stacks: Vec<Stack> = (0..scans).map(|_| Stack::default()).collect();
         let (inner, mut budget, mut trip) = (cx.nested()?, Budget::new(cx), 0i64);
         while go && most.is_none_or(|most| trip < most) {
-            if trip as u64 >= cx.limits.loop_trips {
-                return Err(Error::limit("loop-trips", format!("a loop runs {trip} times")));
-            }
+            cx.trip()?;
             budget.pass(&carried)?;
             let mut given = vec![Tensor::scalar(trip).into(), Tensor::scalar(go).into()];
             given.append(&mut carried);

@@ -202,6 +202,7 @@ impl Operator for Scan {
         let mut stacks: Vec<Stack> = (0..pieces).map(|_| Stack::default()).collect();
         let (inner, mut budget) = (cx.nested()?, Budget::new(cx));
         for step in 0..length {
+            cx.trip()?;
             budget.pass(&states)?;
             let mut given = std::mem::take(&mut states);
             for s in &scanned {
