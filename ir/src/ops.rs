@@ -15,6 +15,8 @@ pub mod center_crop_pad;
 pub mod col2im;
 pub mod compare;
 pub mod concat;
+pub mod contrib;
+pub mod contrib_attention;
 pub mod control;
 pub mod conv;
 pub mod conv_quantized;
@@ -149,6 +151,8 @@ families! {
     linear_attention: LinearAttention;
     causal_conv: CausalConv;
     flex_attention: ;
+    contrib: ;
+    contrib_attention: ;
     spectral: Spectral;
     signal_tables: SignalTable;
 }

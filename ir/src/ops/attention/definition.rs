@@ -26,6 +26,9 @@ struct Part<R> {
 
 impl<R: Real> Part<R> {
     fn new(cx: &Context, t: &Tensor, heads: Option<i64>) -> Result<Self> {
+        // Even rows without elements take their time.
+        let lengths: Vec<usize> = t.shape().iter().map(|&n| n.max(1)).collect();
+        cx.numel(DType::U8, &lengths)?;
         let x = widen::<R>(t)?;
         match *t.shape() {
             [batch, heads, rows, size] => {
@@ -63,7 +66,7 @@ impl<R: Real> Part<R> {
         if same(&past) != same(&self) {
             invalid!("the past has batch, heads, length {:?}, not {:?}", same(&past), same(&self));
         }
-        let rows = past.rows + self.rows;
+        let rows = past.rows.saturating_add(self.rows);
         let n = cx.numel(R::DTYPE, &[self.batch, self.heads, rows, self.size])?;
         let mut data = Vec::with_capacity(n);
         for (b, h) in pairs(self.batch, self.heads) {
