@@ -25,7 +25,7 @@ pub struct Args {
     model: String,
     #[command(flatten)]
     feeding: Feeding,
-    /// The length of axis 0 of inputs that are made up; throughput counts it
+    /// The length of axis 0 of made-up inputs; throughput counts it
     #[arg(long, value_name = "N")]
     batch: Option<u64>,
     /// Untimed runs after the first; if not given, as many as take 200 ms
