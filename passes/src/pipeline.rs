@@ -44,12 +44,9 @@ pub struct PassInfo {
 
 /// All passes, in order.
 pub fn passes() -> Vec<PassInfo> {
-    let info = |phase: &Phase| {
-        let name = phase.name;
-        let one = |r: &Box<dyn Rewrite>| PassInfo { name: r.name(), phase: name, exact: r.exact() };
-        phase.rules.iter().map(one).collect::<Vec<_>>()
-    };
-    phases(&Limits::default()).iter().flat_map(info).collect()
+    let phases = phases(&Limits::default());
+    let rules = phases.iter().flat_map(|p| p.rules.iter().map(|r| (p.name, r)));
+    rules.map(|(phase, r)| PassInfo { name: r.name(), phase, exact: r.exact() }).collect()
 }
 
 /// The names of all passes, in order.
