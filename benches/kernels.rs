@@ -1,5 +1,8 @@
 //! Kernels on the shapes of known models, each beside the definition of its operator.
 
+// The functions that criterion's macros make have no docs.
+#![allow(missing_docs)]
+
 use std::hint::black_box;
 use std::sync::Arc;
 

@@ -1,5 +1,8 @@
 //! The models of `models/`: loading, and running them as written and optimized.
 
+// The functions that criterion's macros make have no docs.
+#![allow(missing_docs)]
+
 use std::fs;
 use std::hint::black_box;
 use std::path::Path;

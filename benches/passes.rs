@@ -1,5 +1,8 @@
 //! All passes on graphs made up from seeds, small and large.
 
+// The functions that criterion's macros make have no docs.
+#![allow(missing_docs)]
+
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use kiln_ir::Limits;
 use kiln_testing::random;

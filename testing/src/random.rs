@@ -207,14 +207,18 @@ fn reshaped(m: &mut Maker) -> Option<Value> {
     }
 }
 
+/// Transposed once or twice.
 fn transposed(m: &mut Maker) -> Option<Value> {
-    let x = m.pick();
+    let mut x = m.pick();
     let rank = m.shape(x)?.len();
     let mut perm: Vec<i64> = (0..rank as i64).collect();
-    if m.random.u8(..4) > 0 {
-        m.random.shuffle(&mut perm);
+    for _ in 0..m.random.u8(1..=2) {
+        if m.random.u8(..4) > 0 {
+            m.random.shuffle(&mut perm);
+        }
+        x = m.node("Transpose", &[x], Attrs::default().with("perm", perm.clone()))?;
     }
-    m.node("Transpose", &[x], Attrs::default().with("perm", perm))
+    Some(x)
 }
 
 /// An axis more, and gone again or not.
@@ -277,7 +281,9 @@ fn convolved(m: &mut Maker) -> Option<Value> {
     let out = m.random.usize(1..=4);
     let transposed = m.random.u8(..4) == 0;
     let mut w = if transposed { vec![c, out] } else { vec![out, c] };
-    w.resize(shape.len(), m.random.usize(1..=2));
+    // A symbol may stand for 1.
+    let room = shape[2..].iter().all(|d| d.as_len().is_some_and(|n| n >= 2));
+    w.resize(shape.len(), if room { m.random.usize(1..=2) } else { 1 });
     let mut inputs = vec![x, m.weights(&w)?];
     if m.random.bool() {
         inputs.push(m.weights(&[out])?);
