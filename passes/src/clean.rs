@@ -5,6 +5,7 @@ pub mod duplicate;
 pub mod fold;
 pub mod fold_shape;
 pub mod noop;
+pub mod transpose_chain;
 
 use kiln_ir::{Limits, Rewrite};
 
@@ -13,6 +14,7 @@ pub(crate) fn rules(limits: &Limits) -> Vec<Box<dyn Rewrite>> {
     vec![
         Box::new(dead::Dead),
         Box::new(noop::Noop),
+        Box::new(transpose_chain::TransposeChain),
         Box::new(fold_shape::FoldShape),
         Box::new(fold::Fold::new(limits)),
         Box::new(duplicate::Duplicate),
