@@ -15,6 +15,8 @@ pub mod center_crop_pad;
 pub mod col2im;
 pub mod compare;
 pub mod concat;
+pub mod contrib;
+pub mod contrib_attention;
 pub mod control;
 pub mod conv;
 pub mod conv_quantized;
@@ -65,9 +67,11 @@ pub mod scores;
 pub mod select;
 pub mod sequence;
 pub mod sequence_map;
+pub mod signal_tables;
 pub mod slice;
 pub mod softmax;
 pub mod source;
+pub mod spectral;
 pub mod strings;
 pub mod svm;
 pub mod tfidf;
@@ -146,6 +150,11 @@ families! {
     rotary: RotaryEmbedding;
     linear_attention: LinearAttention;
     causal_conv: CausalConv;
+    flex_attention: ;
+    contrib: ;
+    contrib_attention: ;
+    spectral: Spectral;
+    signal_tables: SignalTable;
 }
 
 impl Op {

@@ -2,3 +2,10 @@
 
 pub mod conv_act;
 pub mod conv_bn;
+
+use kiln_ir::Rewrite;
+
+/// The rules of the phase.
+pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
+    vec![Box::new(conv_bn::ConvBn), Box::new(conv_act::ConvAct)]
+}

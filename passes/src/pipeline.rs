@@ -1,15 +1,12 @@
-//! The only place where the order of passes lives.
+//! The only place where the order of phases lives; inside a phase, any order will do.
 
 use std::time::Instant;
 
 use kiln_ir::rewrite;
 use kiln_ir::{Error, Graph, Limits, Op, Result, Rewrite, verify};
 
-use crate::clean::{
-    dead::Dead, duplicate::Duplicate, fold::Fold, fold_shape::FoldShape, noop::Noop,
-};
-use crate::fuse::{conv_act::ConvAct, conv_bn::ConvBn};
 use crate::report::{Declined, Observer, PassReport, Report};
+use crate::{clean, fuse};
 
 /// Rules that may run in any order until none fires.
 pub(crate) struct Phase {
@@ -28,18 +25,9 @@ const ROUNDS: usize = 16;
 pub(crate) fn phases(limits: &Limits) -> Vec<Phase> {
     vec![
         // First, because every later rule has less to look at, and sees constants as such.
-        Phase {
-            name: "clean",
-            rules: vec![
-                Box::new(Dead),
-                Box::new(Noop),
-                Box::new(FoldShape),
-                Box::new(Fold::new(limits)),
-                Box::new(Duplicate),
-            ],
-        },
+        Phase { name: "clean", rules: clean::rules(limits) },
         // Last, because fused operators are recognised by fewer rules than their parts.
-        Phase { name: "fuse", rules: vec![Box::new(ConvBn), Box::new(ConvAct)] },
+        Phase { name: "fuse", rules: fuse::rules() },
     ]
 }
 
@@ -56,12 +44,9 @@ pub struct PassInfo {
 
 /// All passes, in order.
 pub fn passes() -> Vec<PassInfo> {
-    let info = |phase: &Phase| {
-        let name = phase.name;
-        let one = |r: &Box<dyn Rewrite>| PassInfo { name: r.name(), phase: name, exact: r.exact() };
-        phase.rules.iter().map(one).collect::<Vec<_>>()
-    };
-    phases(&Limits::default()).iter().flat_map(info).collect()
+    let phases = phases(&Limits::default());
+    let rules = phases.iter().flat_map(|p| p.rules.iter().map(|r| (p.name, r)));
+    rules.map(|(phase, r)| PassInfo { name: r.name(), phase, exact: r.exact() }).collect()
 }
 
 /// The names of all passes, in order.

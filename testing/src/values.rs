@@ -13,6 +13,24 @@ pub fn inputs(g: &Graph, n: i64, seed: u64) -> Result<Vec<Datum>> {
     g.inputs().map(|v| Ok(value(g.ty(v), n, &mut random)?.into())).collect()
 }
 
+/// The graph of a text in which constants have no elements: `w = f32[2,3]`. They are made up.
+///
+/// # Panics
+/// Where the text does not parse: it is the test's.
+pub fn graph(source: &str) -> Graph {
+    let mut random = Rng::with_seed(3);
+    let mut filled = |line: &str| {
+        let shape = line.split_once(" = f32[")?.1.strip_suffix(']')?;
+        let n = shape.split(',').map(|d| d.parse::<usize>().ok()).product::<Option<usize>>()?;
+        let data: Vec<_> =
+            (0..n).map(|_| format!("{:?}", number(DType::F32, &mut random) as f32)).collect();
+        Some(format!("{line}{{{}}}", data.join(",")))
+    };
+    let lines = source.lines().map(|line| filled(line).unwrap_or_else(|| line.to_owned()));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    kiln_ir::text::parse(&text).unwrap_or_else(|e| panic!("{e}\n{source}"))
+}
+
 fn value(ty: &Type, n: i64, random: &mut Rng) -> Result<Tensor> {
     let ty = ty.as_tensor()?;
     let Some(dims) = &ty.shape else {

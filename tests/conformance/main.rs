@@ -32,10 +32,11 @@ fn cases(suite: &str, to: &Path) -> Option<Vec<Case>> {
     let file = File::open(folder.join(format!("{suite}.zip"))).ok()?;
     let mut archive = zip::ZipArchive::new(file).expect("a suite is a zip");
     archive.extract(to.join(suite)).expect("there is room for the suite");
-    let models = archive.file_names().filter_map(|n| n.strip_suffix("/model.onnx"));
-    let mut cases: Vec<_> = models
-        .map(|name| Case { name: format!("{suite}/{name}"), folder: to.join(suite).join(name) })
-        .collect();
+    let case = |file: &str| {
+        let name = file.strip_suffix("/model.onnx")?;
+        Some(Case { name: format!("{suite}/{name}"), folder: to.join(suite).join(name) })
+    };
+    let mut cases: Vec<_> = archive.file_names().flatten().filter_map(|file| case(&file)).collect();
     cases.sort_by(|a, b| a.name.cmp(&b.name));
     Some(cases)
 }

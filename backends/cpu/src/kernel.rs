@@ -29,6 +29,8 @@ pub struct Row {
     pub name: &'static str,
     /// Which nodes it takes and how it runs them, in a line.
     pub what: &'static str,
+    /// Graphs on which the tests compare it with the definitions; constants may be left empty.
+    pub graphs: &'static [&'static str],
     /// Whether the result may lie where the first operand lay.
     pub in_place: bool,
     /// Makes it ready for a node; `None` where it does not take the node.

@@ -3,6 +3,7 @@
 mod conv;
 mod elementwise;
 mod gemm;
+mod gemv;
 mod matmul;
 
 use kiln_ir::{Graph, Type, Value};

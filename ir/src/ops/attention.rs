@@ -273,7 +273,7 @@ mod tests {
         assert_close(&y("", ", m: f32[3]", &[1.], &[bias]), &[(6. + 108.) / 7.], 1e-5);
         let two = ", _, _, _, n: i64[1]";
         let n = Tensor::vector(vec![2i64]);
-        assert_close(&y("", two, &[1.], &[n.clone()]), &[10.], 1e-5);
+        assert_close(&y("", two, &[1.], std::slice::from_ref(&n)), &[10.], 1e-5);
         // The last query stands at the last key that is no padding; the first sees none.
         assert_close(&y("is_causal=1", two, &[1., 1., 1.], &[n]), &[0., 6., 10.], 1e-5);
     }

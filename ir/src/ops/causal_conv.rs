@@ -80,6 +80,7 @@ impl CausalConv {
         let (x, w) = (widen::<R>(g.x)?, widen::<R>(g.w)?);
         let bias = g.bias.map(widen::<R>).transpose()?;
         let past = g.past.map(widen::<R>).transpose()?;
+        cx.numel(R::DTYPE, &[g.batch, g.channels])?;
         let before = g.kernel - 1;
         let mut y = Vec::with_capacity(cx.numel(R::DTYPE, g.x.shape())?);
         let mut state = Vec::with_capacity(cx.numel(R::DTYPE, &[g.batch, g.channels, before])?);

@@ -68,7 +68,7 @@ pub const SCHEMAS: &[Schema] = &[
         since: 1,
         build: |b| {
             let categories = Labels::read(&b.attrs, "cats_int64s", "cats_strings")?;
-            if categories.len() == 0 {
+            if categories.is_empty() {
                 invalid!("one of cats_int64s, cats_strings is needed");
             }
             let zeros = b.take("zeros")?.unwrap_or(true);

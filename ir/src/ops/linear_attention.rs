@@ -196,6 +196,7 @@ impl Operator for LinearAttention {
     fn eval(&self, cx: &Context, inputs: &[Option<&Datum>]) -> Result<Vec<Datum>> {
         let of = [tensor(inputs, 0)?, tensor(inputs, 1)?, tensor(inputs, 2)?];
         let n = self.lengths(of)?;
+        cx.numel(DType::F32, &[n.batch, n.tokens, n.q_heads])?;
         let gate = |i: usize, name: &str, widths| {
             optional(inputs, i)?.map(|t| Gate::new(name, t, &n, widths)).transpose()
         };
@@ -234,11 +235,11 @@ impl LinearAttention {
         let (q, k, mut v) = (widen::<f32>(q)?, widen::<f32>(k)?, widen::<f32>(v)?.into_owned());
         let mut y = cx.zeros::<f32>(&[n.batch, n.tokens, n.q_heads, n.value])?;
         let scale = if self.scale == 0.0 { 1.0 / (n.key as f32).sqrt() } else { self.scale };
-        let (group, size) = (n.q_heads / n.kv_heads, n.key * n.value);
+        let (group, size) = (n.q_heads / n.kv_heads, n.key.saturating_mul(n.value));
         let mut ticks = Ticks::new(cx);
         for (token, h) in (0..n.batch * n.tokens).flat_map(|t| (0..n.kv_heads).map(move |h| (t, h)))
         {
-            ticks.add(size * (3 + group) + 1)?;
+            ticks.add(size.saturating_mul(3 + group).saturating_add(1))?;
             let s = &mut state[(token / n.tokens * n.kv_heads + h) * size..][..size];
             let at = token * n.kv_heads + h;
             let decay = gates.decay.as_ref().map(|g| g.of(token, h, n.kv_heads));

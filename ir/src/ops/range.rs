@@ -59,7 +59,8 @@ fn count(of: [&Tensor; 3]) -> Result<usize> {
         invalid!("start, limit and delta must have one type");
     }
     let n = match_real!(dtype, R => {
-        let [start, limit, delta] = [start.to_scalar::<R>()?, limit.to_scalar()?, delta.to_scalar()?];
+        let [start, limit, delta] = [start, limit, delta].map(Tensor::to_scalar::<R>);
+        let (start, limit, delta) = (start?, limit?, delta?);
         // In the type itself, so that 0.3 / 0.1 is 3.
         ((limit - start) / delta).ceil().to_f64()
     }, else {
@@ -248,7 +249,7 @@ mod tests {
     fn lengths_with_symbols() {
         let ty = |limit: &str, step: i64| {
             let text = format!(
-                "s = Shape(x: f32[N]) {{}}\nz = i64[1]{{0}}\nd = i64[1]{{{step}}}\nm = i64[1]{{-2}}\n\
+                "s = Shape(x: f32[N])\nz = i64[1]{{0}}\nd = i64[1]{{{step}}}\nm = i64[1]{{-2}}\n\
                  l = {limit}\ny = Range(z, l, d)\nreturn y"
             );
             types(&text).expect("types").remove(0)

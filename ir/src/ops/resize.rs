@@ -166,7 +166,8 @@ impl Resize {
         let axes = self.axes(shape.len())?;
         let n: Vec<usize> = axes.iter().map(|&a| shape[a]).collect();
         let given = |i: usize| optional(inputs, i).map(|t| t.filter(|t| !t.is_empty()));
-        let lengths = match (given(2)?, given(3)?) {
+        let sizes = given(3)?;
+        let lengths = match (given(2)?, sizes) {
             (_, Some(sizes)) if sizes.len() == n.len() => self.sized(&n, &sizes.to_vec()?)?,
             (Some(scales), None) if scales.len() == n.len() => {
                 let of = |(&n, s): (&usize, f32)| Ok((Self::scaled(n, s)?, f64::from(s)));
@@ -184,7 +185,7 @@ impl Resize {
         let region = |i: usize| roi.as_ref().map_or((0.0, 1.0), |r| (r[i], r[i + n.len()]));
         let plan = (0..n.len()).map(|i| {
             let (out, scale) = lengths[i];
-            Axis { axis: axes[i], n: n[i], out, scale, roi: region(i) }
+            Axis { axis: axes[i], n: n[i], out, scale, given: sizes.is_none(), roi: region(i) }
         });
         Ok(plan.collect())
     }
@@ -390,6 +391,15 @@ mod tests {
             );
             assert_eq!(resize(3, twice, &attrs), want, "{coordinate} {nearest}");
         }
+    }
+
+    #[test]
+    fn places_are_where_they_were_meant() {
+        let floor = "nearest_mode=\"floor\"}";
+        // At 3.5 - 0.5 of 7, and at 0, 3 and 6 of 9.
+        assert_eq!(resize(7, "s = i64[1]{1}", &format!("_, s) {{{floor}")), [9.0]);
+        let attrs = format!("s) {{coordinate_transformation_mode=\"asymmetric\", {floor}");
+        assert_eq!(resize(9, "s = f32[1]{0.33333334}", &attrs), [0.0, 9.0, 36.0]);
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::{Attrs, Context, Fact, Infer, Operator, Result, Schema, attrs, invali
 attrs! {
     /// The first elements of each head, turned in pairs.
     ///
-    /// A single place (a vector of one element) is the place of the first row, the others follow.
+    /// A vector of places holds that of the first row for each element of the batch, or for all;
+    /// the others follow.
     #[derive(Copy)]
     pub struct RotaryEmbedding {
         /// Whether the elements of a pair lie side by side; else half a turn apart.
@@ -79,7 +80,7 @@ impl RotaryEmbedding {
             [batch, heads, rows, size] => Layout { batch, heads, rows, size, by_head: true },
             [batch, rows, width] => {
                 let size = match (usize::try_from(self.num_heads), pairs) {
-                    (Ok(0), 1..) => 2 * pairs,
+                    (Ok(0), 1..) => pairs.saturating_mul(2),
                     (Ok(n), _) if n > 0 && width.is_multiple_of(n) => width / n,
                     _ => invalid!("rows of {width} fall into no {} heads", self.num_heads),
                 };
@@ -95,7 +96,7 @@ impl RotaryEmbedding {
             Ok(n) if n <= layout.size => n,
             _ => invalid!("{} of {} elements turn", self.rotary_embedding_dim, layout.size),
         };
-        if turned != 2 * pairs {
+        if turned != pairs.saturating_mul(2) {
             invalid!("{turned} elements turn, the caches have angles for {pairs} pairs");
         }
         Ok(layout)
@@ -108,6 +109,7 @@ impl RotaryEmbedding {
             invalid!("the caches have shapes {:?} and {:?}", cos.shape(), sin.shape());
         }
         let layout = self.layout(x, pairs)?;
+        cx.numel(DType::I64, &[layout.batch, layout.rows, layout.heads])?;
         let rows = of.rows(&layout)?;
         let (cos, sin) = (widen::<R>(cos)?, widen::<R>(sin)?);
         let mut y = widen::<R>(x)?.into_owned();
@@ -150,9 +152,9 @@ impl Angles<'_> {
         };
         let ids = places.to_vec::<i64>()?;
         let ids = match (*places.shape()).as_ref() {
-            [] | [1] => {
-                (0..batch * rows).map(|i| ids[0].saturating_add((i % rows) as i64)).collect()
-            }
+            // Each element of the batch has a place to begin at, or all have the same.
+            [] | [1] => count_on(&ids.repeat(batch), rows),
+            [n] if *n == batch => count_on(&ids, rows),
             [b, s] if (*b, *s) == (batch, rows) => ids,
             s => invalid!("position_ids has shape {s:?}, expected [{batch}, {rows}]"),
         };
@@ -162,6 +164,10 @@ impl Angles<'_> {
         };
         ids.into_iter().map(row).collect()
     }
+}
+
+fn count_on(first: &[i64], rows: usize) -> Vec<i64> {
+    first.iter().flat_map(|&at| (0..rows as i64).map(move |i| at.saturating_add(i))).collect()
 }
 
 impl Operator for RotaryEmbedding {

@@ -59,7 +59,7 @@ pub const SCHEMAS: &[Schema] = &[
             p => invalid!("p is {p}; it must be 1 or 2"),
         },
     },
-    Schema { name: "MeanVarianceNormalization", since: 9, build: mean_variance },
+    Schema { name: "MeanVarianceNormalization", since: 1, build: mean_variance },
 ];
 
 fn along(b: &mut Build<'_>, kind: SoftmaxKind) -> Result<Built> {

@@ -15,6 +15,16 @@ use crate::kernel::{Args, Kernel, Row};
 pub(super) static ROWS: &[Row] = &[Row {
     name: "conv_nchw_f32",
     what: "Conv in 1 and 2 dimensions with constant weights: gathered columns, packed panels",
+    graphs: &[
+        "w = f32[4,3,3,3]\ny = Conv(x: f32[2,3,9,8], w, b: f32[4]) {pads=[1,1,1,1]}\nreturn y",
+        "w = f32[4,2,3,2]\n\
+         y = Conv(x: f32[1,4,9,8], w) {group=2, strides=[2,1], dilations=[1,2]}\nreturn y",
+        "w = f32[6,1,3,3]\n\
+         y = Conv(x: f32[1,6,7,7], w) {group=6, auto_pad=\"SAME_UPPER\", strides=[2,2]}\nreturn y",
+        "w = f32[5,3,4]\ny = Conv(x: f32[2,3,40], w) {pads=[2,1]}\nreturn y",
+        "w = f32[4,3,1,1]\n\
+         y = ai.kiln.Conv(x: f32[1,3,33,33], w) {activation=\"Relu\"}\nreturn y",
+    ],
     in_place: false,
     prepare,
 }];

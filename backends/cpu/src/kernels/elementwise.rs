@@ -14,12 +14,15 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         name: "unary_f32",
         what: "functions of one element: ranges in parallel",
+        graphs: &["a = Exp(x: f32[3,1000])\nb = Relu(a)\nc = Neg(b)\ny = Tanh(c)\nreturn y"],
         in_place: true,
         prepare: prepare_unary,
     },
     Row {
         name: "binary_f32",
         what: "Add, Sub, Mul, Div with broadcasting: ranges in parallel",
+        graphs: &["a = Add(x: f32[3,1,5], z: f32[4,1])\nb = Mul(a, a)\nc = Sub(b, x)\n\
+                   y = Div(c, a)\nreturn y"],
         in_place: false,
         prepare: prepare_binary,
     },

@@ -46,6 +46,19 @@ pub(crate) fn pack_b(panel: &mut [f32], b: &[f32], n: usize, j: usize) {
     }
 }
 
+/// Packs the same panel of a matrix that is stored as `[n, k]`.
+pub(crate) fn pack_turned(panel: &mut [f32], b: &[f32], (k, n): (usize, usize), j: usize) {
+    let width = NR.min(n - j);
+    for (q, column) in b[j * k..][..width * k].chunks_exact(k).enumerate() {
+        for (row, &x) in panel.chunks_exact_mut(NR).zip(column) {
+            row[q] = x;
+        }
+    }
+    for row in panel.chunks_exact_mut(NR) {
+        row[width..].fill(0.0);
+    }
+}
+
 /// `C[.., j..j + width] = A * B` for a block of packed columns; `finish` sees each row's piece
 /// when it is done.
 ///

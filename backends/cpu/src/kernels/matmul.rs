@@ -5,7 +5,8 @@ use kiln_ir::{Graph, NodeId, Op, Result, invalid};
 use kiln_tensor::shape;
 use rayon::prelude::*;
 
-use super::gemm::{NC, NR, PackedA, multiply, pack_b};
+use super::gemm::{NC, NR, PackedA, multiply, pack_b, pack_turned};
+use super::gemv::{self, FEW};
 use super::is_f32;
 use crate::kernel::{Args, Kernel, Row};
 
@@ -13,13 +14,25 @@ use crate::kernel::{Args, Kernel, Row};
 pub(super) static ROWS: &[Row] = &[
     Row {
         name: "matmul_f32",
-        what: "MatMul of any ranks: packed panels, constant weights packed once",
+        what: "MatMul of any ranks: packed panels; few rows straight from B",
+        graphs: &[
+            "y = MatMul(x: f32[7,5], w: f32[5,33])\nreturn y",
+            "y = MatMul(x: f32[2,3,4,5], w: f32[3,5,6])\nreturn y",
+            "y = MatMul(x: f32[3,0], w: f32[0,4])\nreturn y",
+        ],
         in_place: false,
         prepare: prepare_matmul,
     },
     Row {
         name: "gemm_f32",
-        what: "Gemm: packed panels, constant weights packed once",
+        what: "Gemm: packed panels; few rows straight from B",
+        graphs: &[
+            "y = Gemm(x: f32[5,7], v: f32[9,5], c: f32[9]) \
+             {transA=1, transB=1, alpha=0.5, beta=2.0}\nreturn y",
+            "y = Gemm(x: f32[3,7], w: f32[7,600], c: f32[3,1])\nreturn y",
+            "y = Gemm(x: f32[2,70], w: f32[300,70], c: f32[300]) {transB=1}\nreturn y",
+            "y = Gemm(x: f32[20,70], w: f32[33,70]) {transB=1}\nreturn y",
+        ],
         in_place: false,
         prepare: prepare_gemm,
     },
@@ -46,24 +59,42 @@ fn rank(g: &Graph, v: kiln_ir::Value) -> usize {
     g.ty(v).as_tensor().ok().and_then(|t| t.shape.as_ref()).map_or(0, Vec::len)
 }
 
-/// `c = a * b` of an `m` by `k` and a `k` by `n` matrix; `a` and `b` by their elements.
+/// The second matrix of a product.
+#[derive(Clone, Copy)]
+struct Right<'a> {
+    data: &'a [f32],
+    /// Whether it is stored as `[n, k]`, not as `[k, n]`.
+    turned: bool,
+}
+
+/// `c = a * b` of an `m` by `k` and a `k` by `n` matrix, `a` by its elements.
 fn product(
     (m, k, n): (usize, usize, usize),
     a: impl Fn(usize, usize) -> f32,
-    b: &[f32],
+    b: Right<'_>,
     c: &mut [f32],
-    finish: &(dyn Fn(usize, &mut [f32]) + Sync),
 ) {
+    if k == 0 {
+        return c.fill(0.0);
+    }
+    if m <= FEW {
+        let a: Vec<f32> = (0..m * k).map(|i| a(i / k, i % k)).collect();
+        return match b.turned {
+            true => gemv::times_rows(k, n, &a, b.data, c),
+            false => gemv::times_columns(k, n, &a, b.data, c),
+        };
+    }
     let a = PackedA::new(m, k, a);
     let mut panels = vec![0.0; NC.min(n.next_multiple_of(NR)) * k];
     for j in (0..n).step_by(NC) {
         let width = NC.min(n - j);
         let panels = &mut panels[..width.div_ceil(NR) * k * NR];
-        if k > 0 {
-            let pack = |(q, panel): (usize, &mut [f32])| pack_b(panel, b, n, j + q * NR);
-            panels.par_chunks_exact_mut(k * NR).enumerate().for_each(pack);
-        }
-        multiply(&a, panels, c, (n, j, width), finish);
+        let pack = |(q, panel): (usize, &mut [f32])| match b.turned {
+            true => pack_turned(panel, b.data, (k, n), j + q * NR),
+            false => pack_b(panel, b.data, n, j + q * NR),
+        };
+        panels.par_chunks_exact_mut(k * NR).enumerate().for_each(pack);
+        multiply(&a, panels, c, (n, j, width), &|_, _| {});
     }
 }
 
@@ -82,7 +113,8 @@ impl Kernel for Product {
         // One B for every batch: the batches are rows of one product.
         if b_batch.iter().all(|&d| d == 1) && a_batch.len() >= b_batch.len() {
             let m = args.out.len().checked_div(n).unwrap_or(0);
-            product((m, k, n), |i, p| a[i * k + p], b, args.out, &|_, _| {});
+            let b = Right { data: b, turned: false };
+            product((m, k, n), |i, p| a[i * k + p], b, args.out);
             return Ok(());
         }
         let batch = shape::broadcast(a_batch, b_batch)?;
@@ -91,7 +123,7 @@ impl Kernel for Product {
         for ((i, j), c) in pairs.zip(args.out.chunks_exact_mut((m * n).max(1))) {
             args.cancel.poll()?;
             let (a, b) = (&a[i * m * k..][..m * k], &b[j * k * n..][..k * n]);
-            product((m, k, n), |i, p| a[i * k + p], b, c, &|_, _| {});
+            product((m, k, n), |i, p| a[i * k + p], Right { data: b, turned: false }, c);
         }
         Ok(())
     }
@@ -110,28 +142,19 @@ impl Kernel for General {
         if inner != k {
             invalid!("A is {a_shape:?} and B is {b_shape:?}: their inner lengths differ");
         }
-        let turned: Vec<f32>;
-        let b = if self.0.trans_b {
-            turned = (0..k * n).map(|i| b[i % n * k + i / n]).collect();
-            &turned[..]
-        } else {
-            b
-        };
         let Gemm { alpha, beta, trans_a, .. } = self.0;
         let addend = args.inputs.get(2);
         let strides = addend.map(|(s, _)| shape::broadcast_strides(s, args.shape));
-        let finish = |j: usize, i: usize, row: &mut [f32]| {
-            for (q, y) in row.iter_mut().enumerate() {
+        let read = |i: usize, p: usize| if trans_a { a[p * m + i] } else { a[i * k + p] };
+        product((m, k, n), read, Right { data: b, turned: self.0.trans_b }, args.out);
+        args.out.par_chunks_mut(n.max(1)).enumerate().for_each(|(i, row)| {
+            for (j, y) in row.iter_mut().enumerate() {
                 *y *= alpha;
                 if let (Some((_, c)), Some(s)) = (addend, &strides) {
-                    *y += beta * c[i * s[0] + (j + q) * s[1]];
+                    *y += beta * c[i * s[0] + j * s[1]];
                 }
             }
-        };
-        let read = |i: usize, p: usize| if trans_a { a[p * m + i] } else { a[i * k + p] };
-        // The rows come whole where there is one block of columns, else by blocks.
-        product((m, k, n), read, b, args.out, &|_, _| {});
-        args.out.chunks_exact_mut(n.max(1)).enumerate().for_each(|(i, row)| finish(0, i, row));
+        });
         Ok(())
     }
 }

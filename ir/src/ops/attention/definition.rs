@@ -26,6 +26,9 @@ struct Part<R> {
 
 impl<R: Real> Part<R> {
     fn new(cx: &Context, t: &Tensor, heads: Option<i64>) -> Result<Self> {
+        // Even rows without elements take their time.
+        let lengths: Vec<usize> = t.shape().iter().map(|&n| n.max(1)).collect();
+        cx.numel(DType::U8, &lengths)?;
         let x = widen::<R>(t)?;
         match *t.shape() {
             [batch, heads, rows, size] => {
@@ -63,7 +66,7 @@ impl<R: Real> Part<R> {
         if same(&past) != same(&self) {
             invalid!("the past has batch, heads, length {:?}, not {:?}", same(&past), same(&self));
         }
-        let rows = past.rows + self.rows;
+        let rows = past.rows.saturating_add(self.rows);
         let n = cx.numel(R::DTYPE, &[self.batch, self.heads, rows, self.size])?;
         let mut data = Vec::with_capacity(n);
         for (b, h) in pairs(self.batch, self.heads) {
@@ -123,11 +126,9 @@ impl<R: Real> Mask<R> {
 
 impl<R: Real> Bias<'_, R> {
     /// The keys that a query may see by its place.
-    fn seen(&self, b: usize, i: usize, total: usize) -> Result<std::ops::Range<usize>> {
-        let length = match &self.lengths {
-            Some(n) => Some(n.get(b).copied().unwrap_or(0).clamp(0, total as i64)),
-            None => None,
-        };
+    fn seen(&self, b: usize, i: usize, total: usize) -> std::ops::Range<usize> {
+        let padless = |n: &Vec<i64>| n.get(b).copied().unwrap_or(0).clamp(0, total as i64);
+        let length = self.lengths.as_ref().map(padless);
         let own = i as i64 + length.map_or(self.past as i64, |n| n - self.rows as i64);
         let (mut first, mut end) = (0, length.unwrap_or(total as i64));
         if self.settings.is_causal {
@@ -140,12 +141,12 @@ impl<R: Real> Bias<'_, R> {
             end = end.min(own.saturating_add(self.settings.right_window_size).saturating_add(1));
         }
         let end = end.clamp(0, total as i64);
-        Ok(first.min(end) as usize..end as usize)
+        first.min(end) as usize..end as usize
     }
 
     /// The bias of one query for every key.
-    fn row(&self, [b, h, i]: [usize; 3], out: &mut [R]) -> Result<()> {
-        let seen = self.seen(b, i, out.len())?;
+    fn row(&self, [b, h, i]: [usize; 3], out: &mut [R]) {
+        let seen = self.seen(b, i, out.len());
         for (j, o) in out.iter_mut().enumerate() {
             *o = match &self.mask {
                 _ if !seen.contains(&j) => R::LEAST,
@@ -154,7 +155,6 @@ impl<R: Real> Bias<'_, R> {
                 Some(m) => m.data[b * m.strides[0] + h * m.strides[1] + i * m.strides[2] + j],
             };
         }
-        Ok(())
     }
 }
 
@@ -272,7 +272,7 @@ fn weigh<R: Real>(
                 scores.iter_mut().for_each(|s| *s = (*s / softcap).tanh() * softcap);
             }
             stage(1, &scores);
-            bias.row([b, h, i], &mut biases)?;
+            bias.row([b, h, i], &mut biases);
             for (s, &b) in scores.iter_mut().zip(&biases) {
                 // A key that is not seen counts for nothing, even where the product is NaN.
                 *s = if b == R::LEAST { b } else { *s + b };

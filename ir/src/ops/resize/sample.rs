@@ -16,6 +16,8 @@ pub(super) struct Axis {
     pub out: usize,
     /// The length of the output over that of the input, before the former was rounded.
     pub scale: f64,
+    /// Whether the scale is given, as a number of single precision.
+    pub given: bool,
     /// Start and end of the region that is resized, the input being 0 to 1.
     pub roi: (f64, f64),
 }
@@ -68,8 +70,9 @@ impl Axis {
     pub fn nearest(&self, op: &Sampling) -> Vec<Option<usize>> {
         let last = self.n.saturating_sub(1);
         let index = |i| {
-            // In single precision, so that rounded scales give the places that were meant.
-            let x = self.place(op, i, |x| f64::from(x as f32));
+            // Given scales are rounded: in single precision they give the places that were meant.
+            let round: fn(f64) -> f64 = if self.given { |x| f64::from(x as f32) } else { |x| x };
+            let x = self.place(op, i, round);
             let near = match op.nearest_mode {
                 NearestMode::RoundPreferFloor => (x - 0.5).ceil(),
                 NearestMode::RoundPreferCeil => (x + 0.5).floor(),
