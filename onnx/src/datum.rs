@@ -7,6 +7,7 @@ use kiln_ir::{Error, Limits, Result};
 use kiln_tensor::{DType, Datum, Map, MapKeys, Tensor};
 use prost::Message;
 
+use crate::decode::briefly;
 use crate::proto::sequence_proto::DataType as Held;
 use crate::proto::type_proto::Value;
 use crate::proto::{
@@ -37,7 +38,9 @@ pub fn datum_from_proto(bytes: Bytes, declared: &TypeProto, limits: &Limits) -> 
 
 fn message<M: Message + Default>(bytes: Bytes, kind: Kind) -> Result<M> {
     weigh::check(&bytes, kind)?;
-    M::decode(bytes).map_err(|e| Error::invalid(format!("the file is no {kind:?}Proto: {e}")))
+    M::decode(bytes).map_err(|e| {
+        Error::invalid(format!("the file is no {kind:?}Proto: {}", briefly(&e.to_string())))
+    })
 }
 
 /// The message that a value of this type is written as.

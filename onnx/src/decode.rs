@@ -76,7 +76,7 @@ pub fn decode(bytes: Bytes, limits: &Limits) -> Result<ModelProto> {
 }
 
 /// A decoder's error without the middle of the path to its place, one field of which can repeat.
-fn briefly(error: &str) -> String {
+pub(crate) fn briefly(error: &str) -> String {
     let parts: Vec<_> = error.split(": ").collect();
     match &parts[..] {
         [first, second, _, .., place, cause] if parts.len() > 6 => {
