@@ -28,11 +28,27 @@ pub fn datum_from_proto(bytes: Bytes, declared: &TypeProto, limits: &Limits) -> 
     let reader = Reader { limits };
     match held(declared)? {
         Held::Undefined => Err(Error::invalid("the declared type is undefined")),
-        Held::Tensor => reader.tensor(&message(bytes, Kind::Tensor)?),
+        Held::Tensor => {
+            let value = reader.tensor(&message(bytes, Kind::Tensor)?)?;
+            bits_of_bfloats(value, declared)
+        }
         Held::SparseTensor => reader.sparse(&message(bytes, Kind::Sparse)?),
         Held::Sequence => reader.sequence(&message(bytes, Kind::Sequence)?, declared),
         Held::Map => reader.map(&message(bytes, Kind::Map)?, declared),
         Held::Optional => reader.optional(&message(bytes, Kind::Optional)?, declared),
+    }
+}
+
+/// Old files hold the bits of bfloat16 numbers as unsigned integers.
+fn bits_of_bfloats(value: Datum, declared: &TypeProto) -> Result<Datum> {
+    let wanted = matches!(&declared.value, Some(Value::TensorType(t))
+        if t.elem_type.is_some_and(|e| dtype_from_onnx(e).is_ok_and(|d| d == DType::BF16)));
+    match value {
+        Datum::Tensor(t) if wanted && t.dtype() == DType::U16 => {
+            let bytes = Bytes::copy_from_slice(t.bytes());
+            Ok(Tensor::from_bytes(DType::BF16, t.shape(), bytes)?.into())
+        }
+        other => Ok(other),
     }
 }
 
@@ -313,6 +329,19 @@ mod tests {
 
     fn read(bytes: Vec<u8>, declared: &TypeProto) -> Result<Datum> {
         datum_from_proto(bytes.into(), declared, &Limits::default())
+    }
+
+    #[test]
+    fn bits_declared_as_bfloats_are_bfloats() {
+        let proto = TensorProto {
+            dims: vec![2],
+            data_type: Some(DataType::Uint16 as i32),
+            int32_data: vec![0x3f80, 0xc000],
+            ..Default::default()
+        };
+        let read = read(proto.encode_to_vec(), &tensor_type(DataType::Bfloat16)).expect("reads");
+        let t = read.as_tensor().expect("a tensor");
+        assert_eq!((t.dtype(), t.to_vec::<f32>().expect("floats")), (DType::BF16, vec![1.0, -2.0]));
     }
 
     fn message(result: Result<Datum>) -> String {

@@ -13,6 +13,7 @@ use crate::attribute::{attr_from_proto, kind};
 use crate::body::{FreeNames, bodies, sparse_name};
 use crate::decode::canonical_domain;
 use crate::functions::Functions;
+use crate::order;
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
@@ -182,7 +183,7 @@ impl<'a> Scope<'a> {
     fn lookup(&self, name: &str) -> Result<Value> {
         self.names.get(name).copied().ok_or_else(|| {
             Error::invalid(format!("`{name}` is read, but nothing before makes it"))
-                .help("the node list must be sorted, without cycles, and every input defined")
+                .help("define every input by a node, an input or an initializer, without cycles")
         })
     }
 }
@@ -205,7 +206,8 @@ impl<'a> Importer<'a> {
             let v = scope.graph.input(name, ty);
             scope.define(name, v)?;
         }
-        for (i, node) in proto.node.iter().enumerate() {
+        for i in order::sorted(&proto.node, &mut self.free) {
+            let node = &proto.node[i];
             scope.graph.set_origin(vec![i as u32]);
             self.node(&mut scope, node).map_err(|e| e.at(|| place(i, node, &scope)))?;
         }
@@ -452,7 +454,8 @@ impl<'a> Importer<'a> {
         // An input that the call leaves out reads as left out within.
         let absent: HashSet<&str> =
             f.input.iter().map(String::as_str).filter(|n| !inner.names.contains_key(*n)).collect();
-        let made = f.node.iter().try_for_each(|n| match without(n, &absent) {
+        let mut nodes = order::sorted(&f.node, &mut self.free).into_iter().map(|i| &f.node[i]);
+        let made = nodes.try_for_each(|n| match without(n, &absent) {
             None => self.node(&mut inner, n),
             Some(n) => {
                 let made = self.node(&mut inner, &n);

@@ -19,6 +19,7 @@ pub mod external;
 mod file;
 mod functions;
 pub mod import;
+mod order;
 mod packed;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
