@@ -6,7 +6,9 @@ use kiln_tensor::{DType, Datum, Tensor, shape};
 
 use crate::eval::{optional, tensor};
 use crate::infer::broadcast;
-use crate::{Attrs, Context, Dim, Error, Fact, Infer, Operator, Result, Schema, invalid};
+use crate::{
+    Attrs, Build, Built, Context, Dim, Error, Fact, Infer, Operator, Result, Schema, invalid,
+};
 
 /// A change of shape, or a question about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +92,7 @@ pub const SCHEMAS: &[Schema] = &[
         },
     },
     Schema { name: "Unsqueeze", since: 13, build: |_| Ok(Layout::Unsqueeze.into()) },
+    Schema { name: "com.microsoft.ExpandDims", since: 1, build: expand_dims },
     Schema {
         name: "Transpose",
         since: 1,
@@ -117,6 +120,16 @@ pub const SCHEMAS: &[Schema] = &[
         },
     },
 ];
+
+/// One new axis, given as a scalar.
+fn expand_dims(b: &mut Build<'_>) -> Result<Built> {
+    let axis = Some(b.input(1)?);
+    let one = b.constant(Tensor::vector(vec![1i64]));
+    let wide = b.call("Cast", &[axis], Attrs::default().with("to", DType::I64), 1)?[0];
+    let axes = b.call("Reshape", &[Some(wide), Some(one)], Attrs::default(), 1)?[0];
+    b.set_input(1, Some(axes));
+    Ok(Layout::Unsqueeze.into())
+}
 
 impl Operator for Layout {
     fn name(&self) -> &str {
@@ -587,6 +600,14 @@ mod tests {
             &[Tensor::vector(vec![1i64 << 40, 1 << 40])],
         );
         assert_eq!(huge.expect_err("too large").kind(), crate::Kind::Limit);
+    }
+
+    #[test]
+    fn expand_dims_takes_a_scalar() {
+        let graph = "a = i32[]{-1}\ny = com.microsoft.ExpandDims(x: i32[2,3], a)\nreturn y";
+        assert_eq!(run1(graph, &[x23()]).expect("runs").shape(), [2, 3, 1]);
+        let wrong = "a = i32[2]{0, 1}\ny = com.microsoft.ExpandDims(x: i32[2,3], a)\nreturn y";
+        assert!(run1(wrong, &[x23()]).is_err());
     }
 
     #[test]
