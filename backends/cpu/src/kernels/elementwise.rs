@@ -1,8 +1,9 @@
 //! Elementwise functions of `f32`, over ranges in parallel, in place where that is allowed.
 
 use kiln_ir::ops::binary::Binary;
+use kiln_ir::ops::select::{self, Select};
 use kiln_ir::ops::unary::Unary;
-use kiln_ir::{Graph, NodeId, Op, Result};
+use kiln_ir::{Graph, NodeId, Op, Result, invalid};
 use kiln_tensor::shape;
 use rayon::prelude::*;
 
@@ -26,6 +27,14 @@ pub(super) static ROWS: &[Row] = &[
         in_place: false,
         prepare: prepare_binary,
     },
+    Row {
+        name: "clip_f32",
+        what: "Clip between two bounds: ranges in parallel",
+        graphs: &["l = f32[]{-0.5}\nu = f32[]{0.25}\nx: f32[7,3000]\na = Neg(x)\n\
+             b = Clip(x, l, u)\ny = Clip(a, l, h: f32[])\nreturn y, b"],
+        in_place: true,
+        prepare: prepare_clip,
+    },
 ];
 
 /// Elements of one range.
@@ -42,6 +51,30 @@ fn prepare_binary(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let plain = matches!(op, Binary::Add | Binary::Sub | Binary::Mul | Binary::Div);
     let float = g.inputs_of(id).iter().flatten().all(|v| is_f32(g, *v));
     (plain && float).then(|| Box::new(Zip(*op)) as Box<dyn Kernel>)
+}
+
+fn prepare_clip(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let inputs = g.inputs_of(id);
+    let float = inputs.iter().all(|v| v.is_some_and(|v| is_f32(g, v)));
+    let clips = matches!(g.op(id), Op::Select(Select::Clip)) && inputs.len() == 3;
+    (clips && float).then(|| Box::new(Clip) as Box<dyn Kernel>)
+}
+
+struct Clip;
+
+impl Kernel for Clip {
+    fn run(&self, args: Args<'_>) -> Result<()> {
+        let [(_, x), (_, &[lower]), (_, &[upper])] = args.inputs[..] else {
+            invalid!("the bounds of Clip must be scalars");
+        };
+        args.out.par_chunks_mut(RANGE).enumerate().for_each(|(i, out)| {
+            if !args.in_place {
+                out.copy_from_slice(&x[i * RANGE..][..out.len()]);
+            }
+            out.iter_mut().for_each(|y| *y = select::clip(*y, Some(lower), Some(upper)));
+        });
+        Ok(())
+    }
 }
 
 struct Map(Unary);
