@@ -14,7 +14,7 @@ use crate::kernel::{Args, Kernel, Row};
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
     name: "conv_nchw_f32",
-    what: "Conv in 1 and 2 dimensions: gathered columns, packed panels; constant weights packed once",
+    what: "Conv in 1 and 2 dimensions: gathered columns, packed panels",
     graphs: &[
         "w = f32[4,3,3,3]\ny = Conv(x: f32[2,3,9,8], w, b: f32[4]) {pads=[1,1,1,1]}\nreturn y",
         "w = f32[4,2,3,2]\n\
