@@ -12,7 +12,8 @@ use kiln_tensor::{Datum, Tensor};
 use crate::eval::tensor;
 use crate::ops::real::{Real, is_real, match_real, moments, narrow, widen};
 use crate::{
-    Attrs, Build, Built, Context, Dim, Fact, Infer, Operator, Result, Schema, attrs, invalid,
+    Attrs, Build, Built, Context, Dim, Fact, Infer, Operator, Result, Schema, Traits, attrs,
+    invalid,
 };
 
 attrs! {
@@ -121,6 +122,10 @@ impl Operator for BatchNorm {
 
     fn attrs(&self) -> Attrs {
         self.write()
+    }
+
+    fn traits(&self) -> Traits {
+        Traits::optional(2)
     }
 
     fn arity(&self) -> RangeInclusive<usize> {

@@ -107,7 +107,8 @@ impl Operator for Dropout {
     }
 
     fn traits(&self) -> Traits {
-        if self.may_train { Traits::RANDOM } else { Traits::ELEMENTWISE }
+        let traits = if self.may_train { Traits::RANDOM } else { Traits::ELEMENTWISE };
+        Traits { optional_outputs: 1, ..traits }
     }
 
     fn arity(&self) -> RangeInclusive<usize> {

@@ -12,7 +12,7 @@ use kiln_tensor::{DType, Datum, Tensor};
 
 use crate::eval::{optional, tensor};
 use crate::ops::real::{Real, is_real, match_real, moments, narrow, widen};
-use crate::{Attrs, Context, Dim, Fact, Infer, Operator, Result, Schema, attrs, invalid};
+use crate::{Attrs, Context, Dim, Fact, Infer, Operator, Result, Schema, Traits, attrs, invalid};
 
 attrs! {
     /// The attributes of a normalization of trailing axes.
@@ -144,6 +144,13 @@ impl Operator for LayerNorm {
 
     fn attrs(&self) -> Attrs {
         self.trailing().write()
+    }
+
+    fn traits(&self) -> Traits {
+        match self {
+            LayerNorm::Rms(_) => Traits::default(),
+            _ => Traits::optional(2),
+        }
     }
 
     fn arity(&self) -> RangeInclusive<usize> {

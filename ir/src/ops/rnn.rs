@@ -16,7 +16,8 @@ use kiln_tensor::{DType, Datum, Tensor};
 use crate::eval::{optional, tensor};
 use crate::ops::real::{Real, is_real, match_real, narrow, widen};
 use crate::{
-    Attrs, Build, Built, Context, Dim, Fact, Infer, Operator, Result, Schema, attr_enum, invalid,
+    Attrs, Build, Built, Context, Dim, Fact, Infer, Operator, Result, Schema, Traits, attr_enum,
+    invalid,
 };
 use cell::{Direction, Output, Sizes, Weights, states, transposed};
 pub use curve::{Activation, Shape};
@@ -293,6 +294,10 @@ impl Operator for Rnn {
             .with("input_forget", l.input_forget.then_some(true))
             .with("linear_before_reset", l.linear_before_reset.then_some(true));
         curve::put(attrs, &l.activations, self.kind.activations())
+    }
+
+    fn traits(&self) -> Traits {
+        Traits::optional(if self.has_cell() { 3 } else { 2 })
     }
 
     fn arity(&self) -> RangeInclusive<usize> {
