@@ -38,7 +38,9 @@ fn wrong(g: &Graph, id: NodeId) -> Option<String> {
 fn crowded(forest: &Forest) -> Option<(u32, f64)> {
     let mut ranges: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
     for node in &forest.nodes {
-        if let Test::Leq(t) = node.test {
+        if let Test::Leq(t) = node.test
+            && t.is_finite()
+        {
             let (low, high) = ranges.entry(node.feature).or_insert((t, t));
             (*low, *high) = (low.min(t), high.max(t));
         }
@@ -47,7 +49,7 @@ fn crowded(forest: &Forest) -> Option<(u32, f64)> {
         let size = low.abs().max(high.abs());
         let step = f64::from(size as f32) - f64::from((size as f32).next_down());
         let n = ((high - low) / step).ceil();
-        (low.abs().min(high.abs()) >= EXACT && n >= 1.0 && n < FEW).then_some((feature, n))
+        (low.abs().min(high.abs()) >= EXACT && (1.0..FEW).contains(&n)).then_some((feature, n))
     })
 }
 
@@ -77,6 +79,7 @@ mod tests {
         assert!(fired(&timestamps(2019.5, 2020.5, true)).is_empty());
         assert!(fired(&timestamps(1.7e9, 1.7e9, true)).is_empty());
         assert!(fired(&timestamps(1.7e9, 1.7e9 + 86_400.0, false)).is_empty());
+        // Infinity only tells NaN from numbers.
         assert!(fired(&timestamps(1.7e9, f32::INFINITY, true)).is_empty());
     }
 }

@@ -26,32 +26,34 @@ fn wrong(g: &Graph, id: NodeId) -> Option<String> {
 
 /// A feature that is compared with 0 twice on a way from a root, to no end.
 fn repeated(forest: &Forest) -> Option<u32> {
-    let mut path: Vec<(u32, bool)> = vec![];
+    let mut path: Vec<usize> = vec![];
     let mut seen = vec![false; forest.nodes.len()];
     // What is still to be walked, and how long the path to it is.
-    let mut open: Vec<(Next, usize, Option<(u32, bool)>)> =
-        forest.roots.iter().map(|&root| (root, 0, None)).collect();
-    while let Some((next, depth, step)) = open.pop() {
+    let mut open: Vec<(Next, usize)> = forest.roots.iter().map(|&root| (root, 0)).collect();
+    while let Some((next, depth)) = open.pop() {
         let Some(i) = next.as_node().filter(|&i| !std::mem::replace(&mut seen[i], true)) else {
             continue;
         };
         path.truncate(depth);
-        path.extend(step);
-        if path.iter().rev().take(ABOVE).any(|&(above, yes)| is_known(forest, above, yes, i)) {
+        path.push(i);
+        let last = path.len().saturating_sub(ABOVE);
+        if path[last..].windows(2).any(|w| is_known(forest, w[0], w[1], i)) {
             return Some(forest.nodes[i].feature);
         }
         let node = forest.nodes[i];
-        open.push((node.no, path.len(), Some((i as u32, false))));
-        open.push((node.yes, path.len(), Some((i as u32, true))));
+        open.extend([(node.no, path.len()), (node.yes, path.len())]);
     }
     None
 }
 
-/// Whether the answer of a node above, and where it sent NaN, leaves one answer here.
-fn is_known(forest: &Forest, above: u32, yes: bool, here: usize) -> bool {
-    let (a, b) = (forest.nodes[above as usize], forest.nodes[here]);
+/// Whether the answer that led from a node above to the next one, and where it sent NaN, leaves
+/// one answer here.
+fn is_known(forest: &Forest, above: usize, next: usize, here: usize) -> bool {
+    let (a, b) = (forest.nodes[above], forest.nodes[here]);
+    let yes = a.yes == Next::node(next);
     let splits_nan = a.missing == yes && b.missing != yes;
-    a.feature == b.feature && [a.test, b.test] == [Test::Leq(0.0); 2] && !splits_nan
+    let same = a.feature == b.feature && [a.test, b.test] == [Test::Leq(0.0); 2];
+    same && a.yes != a.no && !splits_nan
 }
 
 #[cfg(test)]
