@@ -48,7 +48,12 @@ def known(table):
 
 def reason_for(rows, name):
     """Why the case of that name is on the list, or None."""
-    return next((r["reason"] for r in rows if fnmatch.fnmatchcase(name, r["case"])), None)
+    row = row_for(rows, name)
+    return row and row["reason"]
+
+
+def row_for(rows, name):
+    return next((r for r in rows if fnmatch.fnmatchcase(name, r["case"])), None)
 
 
 def make(case, out, rows):
@@ -56,13 +61,15 @@ def make(case, out, rows):
     from classical.case import save
 
     shutil.rmtree(out / case.name, ignore_errors=True)
-    reason = reason_for(rows, case.name)
+    row = row_for(rows, case.name)
+    if row and not row.get("attempt", True):
+        return "known", row["reason"]
     try:
         save(case, case.build(), out / case.name)
     except Exception as error:  # whatever a converter raises is the finding
         first = str(error).strip().split("\n")[0][:160]
-        return ("known" if reason else "failed", f"{type(error).__name__}: {first}")
-    return ("stale", "converts now: take it off the list") if reason else ("made", "")
+        return ("known" if row else "failed", f"{type(error).__name__}: {first}")
+    return ("stale", "converts now: take it off the list") if row else ("made", "")
 
 
 def uncovered(cases):
@@ -72,7 +79,8 @@ def uncovered(cases):
     from sklearn.utils import all_estimators
 
     listed = {kind.__name__ for kind in supported}
-    return sorted(listed & {name for name, _ in all_estimators()} - {c.estimator for c in cases})
+    done = {c.estimator for c in cases} | {r["estimator"] for r in known("estimator")}
+    return sorted(listed & {name for name, _ in all_estimators()} - done)
 
 
 def main():
@@ -85,10 +93,12 @@ def main():
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
     rows, start = known("convert"), time.monotonic()
-    results = [(case.name, *make(case, options.out, rows)) for case in chosen]
-    for name, state, why in results:
+    results = []
+    for case in chosen:
+        state, why = make(case, options.out, rows)
+        results.append((case.name, state))
         if state != "made":
-            print(f"{state:7} {name}: {why}")
+            print(f"{state:7} {case.name}: {why}", flush=True)
     missing = uncovered(cases)
     if missing:
         print("no case for: " + ", ".join(missing))

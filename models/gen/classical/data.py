@@ -104,7 +104,7 @@ def words(columns=3):
     random = np.random.default_rng(4)
     names = np.array(["red", "green", "blue", "dark grey", "ochre"], dtype=object)
     x = names[random.integers(0, 5, (TRAIN + PROBE, columns))]
-    y = ((x[:, 0] == "red") | (x[:, 1] == "blue")).astype(np.int64)
+    y = ((x[:, 0] == "red") | (x[:, -1] == "blue")).astype(np.int64)
     return Table(x[:TRAIN], y[:TRAIN], x[TRAIN:])
 
 

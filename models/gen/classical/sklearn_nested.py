@@ -69,7 +69,7 @@ def wrapped_classifiers():
 
 
 def weighted(voters):
-    return around("VotingClassifier", voters, voting="soft", flatten_transform=False, weights=[1, 3, 2])
+    return around("VotingClassifier", voters, voting="soft", flatten_transform=False, weights=np.array([1, 3, 2]))
 
 
 def tuned(model, probe, opset):
@@ -89,7 +89,7 @@ def wrapped_regressors():
         ("MultiOutputRegressor", "linear", around("MultiOutputRegressor", LINEAR), 2),
         ("StackingRegressor", "two", around("StackingRegressor", both, LINEAR), 1),
         ("VotingRegressor", "two", around("VotingRegressor", both), 1),
-        ("VotingRegressor", "weights", around("VotingRegressor", both, weights=[2, 1]), 1),
+        ("VotingRegressor", "weights", around("VotingRegressor", both, weights=np.array([2, 1])), 1),
         ("BaggingRegressor", "linear", around("BaggingRegressor", LINEAR, 4, random_state=0), 1),
         ("AdaBoostRegressor", "linear", around("AdaBoostRegressor", LINEAR, n_estimators=4, random_state=0), 1),
     ]
@@ -115,12 +115,24 @@ def wrapped_transformers():
         ("FeatureUnion", union),
         ("Pipeline", lambda: make_pipeline(SCALER(), make("PolynomialFeatures"), make("PCA", n_components=4))),
         ("FunctionTransformer", lambda: FunctionTransformer()),
-        ("KernelCenterer", lambda: make_pipeline(SCALER(), make("KernelPCA", kernel="linear", n_components=2))),
     ]
     for estimator, factory in rows:
         for dtype in DTYPES:
             name = f"skl_{estimator}_inner_{dtype}"
             yield case(name, estimator, factory, table(data.classes, dtype), export.transformer)
+
+
+def kernel_cases():
+    """Centring of a kernel matrix against 20 training rows."""
+    for label in DTYPES:
+        name = f"skl_KernelCenterer_{label}"
+        rows = lambda d=label: kernel_matrix(table(data.classes, d)())
+        yield case(name, "KernelCenterer", lambda: make("KernelCenterer"), rows, export.transformer)
+
+
+def kernel_matrix(rows):
+    few = rows.x[:20]
+    return data.Table(few @ few.T, rows.y[:20], rows.probe @ few.T)
 
 
 def leaf_cases():
@@ -326,6 +338,7 @@ def cases():
         wrapped_classifiers,
         wrapped_regressors,
         wrapped_transformers,
+        kernel_cases,
         leaf_cases,
         missing_cases,
         several_targets,
