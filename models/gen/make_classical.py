@@ -72,6 +72,14 @@ def make(case, out, rows):
     return ("stale", "converts now: take it off the list") if row else ("made", "")
 
 
+def sweep(out, cases):
+    """Removes folders of cases that are no more, and of nothing else."""
+    names = {c.name for c in cases}
+    for meta in out.glob("*/meta.json"):
+        if meta.parent.name not in names and '"kiln-gen/1"' in meta.read_text():
+            shutil.rmtree(meta.parent)
+
+
 def uncovered(cases):
     """Estimators that skl2onnx lists but no case uses."""
     from skl2onnx import supported_converters  # noqa: F401  (fills the table)
@@ -92,6 +100,7 @@ def main():
         print("\n".join(c.name for c in chosen))
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
+    sweep(options.out, cases)
     rows, start = known("convert"), time.monotonic()
     results = []
     for case in chosen:
