@@ -43,7 +43,8 @@ def class_outputs(model, probe):
     """Label and probabilities as the library gives them."""
     values = np.asarray(model.predict_proba(probe))
     label = np.asarray(model.predict(probe)).ravel()
-    return [Output("label", label, ties=close_rows(values)), Output("probability", values, classes=list(model.classes_))]
+    columns = list(model.classes_)
+    return [Output("label", label, ties=close_rows(values)), Output("probability", values, classes=columns)]
 
 
 def float_input(probe):
@@ -98,13 +99,17 @@ def xgb_cases():
     ):
         build = lambda k=kind, t=table: xgb_model(k(n_estimators=9, max_depth=4, random_state=0, n_jobs=1), t())
         yield Case(f"xgb_rf_{label}", "xgboost", kind.__name__, build, {})
-    ranker = lambda: rank_model(xgboost.XGBRanker(**SMALL, max_depth=3), lambda m, p: convert_xgboost(m, initial_types=float_input(p), target_opset=15))
+    ranker = lambda: rank_model(xgboost.XGBRanker(**SMALL, max_depth=3), xgb_onnx)
     yield Case("xgb_ranker", "xgboost", "XGBRanker", ranker, {})
+
+
+def xgb_onnx(model, probe):
+    return convert_xgboost(model, initial_types=float_input(probe), target_opset=15)
 
 
 def xgb_model(model, table):
     model.fit(table.x, table.y)
-    onx = convert_xgboost(model, initial_types=float_input(table.probe), target_opset=15)
+    onx = xgb_onnx(model, table.probe)
     if isinstance(model, xgboost.XGBClassifier):
         return Made(onx, {"X": table.probe}, class_outputs(model, table.probe))
     return Made(onx, {"X": table.probe}, [Output("number", model.predict(table.probe))])
@@ -180,7 +185,7 @@ def lgbm_cases():
         for label, (table, setting, extra) in rows.items():
             build = lambda k=kind, t=table, s=setting, e=extra: lgbm_model(k(**{**SMALL, **LEAFY, **s}), t(), **e)
             yield Case(f"lgbm_{prefix}_{label}", "lightgbm", kind.__name__, build, {**setting, **extra})
-    ranker = lambda: rank_model(lightgbm.LGBMRanker(**SMALL, **LEAFY), lambda m, p: lgbm_onnx(m, p))
+    ranker = lambda: rank_model(lightgbm.LGBMRanker(**SMALL, **LEAFY), lgbm_onnx)
     yield Case("lgbm_ranker", "lightgbm", "LGBMRanker", ranker, {})
 
 
@@ -198,7 +203,8 @@ def lgbm_model(model, table, categories="auto", **options):
 
 # CatBoost
 
-CAT = dict(iterations=15, learning_rate=0.2, depth=4, random_seed=0, thread_count=1, verbose=False, allow_writing_files=False)
+CAT = dict(iterations=15, learning_rate=0.2, depth=4, random_seed=0)
+CAT |= dict(thread_count=1, verbose=False, allow_writing_files=False)
 STRINGS = lambda: data.classes(np.float32, 3, labels="string")
 CAT_CLASSIFIERS = {
     "binary": (TWO, {}),

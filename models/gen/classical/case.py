@@ -33,7 +33,7 @@ class Made:
 
 @dataclass
 class Case:
-    """One model to make. `build()` gives a `Made`; `options` are only told in meta.json."""
+    """One model to make. `build()` gives a `Made` and may add to `options`, which only meta.json tells."""
 
     name: str
     framework: str
@@ -88,6 +88,7 @@ def meta(case, made, names):
         "estimator": case.estimator,
         "options": case.options,
         "opsets": {o.domain or "ai.onnx": o.version for o in made.model.opset_import},
+        "inputs": [{"name": n, "dtype": str(a.dtype), "shape": a.shape} for n, a in made.inputs.items()],
         "tolerance": {"relative": 1e-5, "of_range": 1e-5},
         "outputs": outputs,
     }

@@ -31,11 +31,14 @@ def opset_of(name):
 def case(name, estimator, factory, table, role, **options):
     """A case that fits `factory()` on `table()` and exports it as `role` says."""
 
-    def build():
-        rows = table()
-        return role(factory().fit(rows.x, rows.y), rows.probe, opset_of(name), **options)
+    told = {"opset": opset_of(name), **options}
 
-    return Case(name, "scikit-learn", estimator, build, {"opset": opset_of(name), **options})
+    def build():
+        rows, model = table(), factory()
+        told["parameters"] = " ".join(repr(model).split())
+        return role(model.fit(rows.x, rows.y), rows.probe, opset_of(name), **options)
+
+    return Case(name, "scikit-learn", estimator, build, told)
 
 
 # Settings of the classifiers; the first one is made in every data type, label type and output form.
@@ -279,8 +282,8 @@ def transformers():
             factory = lambda e=estimator, s=setting: make(e, **s)
             yield case(f"skl_{estimator}_str_v{number}", estimator, factory, data.words, export.transformer)
     for dtype in DTYPES:
-        rows = table(data.codes, dtype)
-        yield case(f"skl_OneHotEncoder_{dtype}", "OneHotEncoder", codes_encoder, lambda r=rows: last_two(r()), export.transformer)
+        rows = lambda d=dtype: last_two(table(data.codes, d)())
+        yield case(f"skl_OneHotEncoder_{dtype}", "OneHotEncoder", codes_encoder, rows, export.transformer)
 
 
 def codes_encoder():

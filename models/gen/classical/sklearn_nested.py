@@ -99,10 +99,8 @@ def wrapped_regressors():
             yield case(f"skl_{estimator}_{label}_{dtype}", estimator, factory, rows, export.regressor)
     process = lambda: make("GaussianProcessRegressor", alpha=1.0, optimizer=None)
     rows = table(data.numbers, "f64")
-    options = {"return_std": True}
-    yield case(
-        "skl_GaussianProcessRegressor_std_f64", "GaussianProcessRegressor", process, rows, export.regressor, options=options
-    )
+    estimator, options = "GaussianProcessRegressor", {"return_std": True}
+    yield case(f"skl_{estimator}_std_f64", estimator, process, rows, export.regressor, options=options)
 
 
 def wrapped_transformers():
@@ -158,8 +156,8 @@ def missing_cases():
     """Models of data with missing values."""
     imputed = lambda: make_pipeline(SimpleImputer(), SCALER(), LOGISTIC())
     rows = [
-        ("HistGradientBoostingClassifier", lambda: make("HistGradientBoostingClassifier", max_iter=15), data.holes, export.classifier),
-        ("HistGradientBoostingRegressor", lambda: make("HistGradientBoostingRegressor", max_iter=15), data.number_holes, export.regressor),
+        ("HistGradientBoostingClassifier", boosting("Classifier"), data.holes, export.classifier),
+        ("HistGradientBoostingRegressor", boosting("Regressor"), data.number_holes, export.regressor),
         ("RandomForestClassifier", FOREST, data.holes, export.classifier),
         ("DecisionTreeRegressor", TREE_REGRESSOR, data.number_holes, export.regressor),
         ("Pipeline", imputed, data.holes, export.classifier),
@@ -167,9 +165,13 @@ def missing_cases():
     for estimator, factory, maker, role in rows:
         for dtype in DTYPES:
             yield case(f"skl_{estimator}_holes_{dtype}", estimator, factory, table(maker, dtype), role)
-    categories = lambda: make("HistGradientBoostingClassifier", max_iter=15, categorical_features=[4, 5])
-    rows = table(data.codes, "f32")
-    yield case("skl_HistGradientBoostingClassifier_codes", "HistGradientBoostingClassifier", categories, rows, export.classifier)
+    estimator, rows = "HistGradientBoostingClassifier", table(data.codes, "f32")
+    categories = boosting("Classifier", categorical_features=[4, 5])
+    yield case(f"skl_{estimator}_codes", estimator, categories, rows, export.classifier)
+
+
+def boosting(kind, **settings):
+    return lambda: make(f"HistGradientBoosting{kind}", max_iter=15, **settings)
 
 
 def several_targets():
@@ -210,7 +212,8 @@ def pipelines():
     }
     for label, factory in rows.items():
         for dtype in DTYPES:
-            yield case(f"skl_Pipeline_{label}_{dtype}", "Pipeline", factory, table(data.classes, dtype), export.classifier)
+            rows = table(data.classes, dtype)
+            yield case(f"skl_Pipeline_{label}_{dtype}", "Pipeline", factory, rows, export.classifier)
     regress = lambda: make_pipeline(SCALER(), make("PCA", n_components=5), make("SVR", C=5.0))
     for dtype in DTYPES:
         yield case(f"skl_Pipeline_svr_{dtype}", "Pipeline", regress, table(data.numbers, dtype), export.regressor)
@@ -322,7 +325,8 @@ def hasher_cases():
     """Feature hashing of single words."""
     for label, setting in {"signed": dict(), "plain": dict(alternate_sign=False)}.items():
         name = f"skl_FeatureHasher_{label}"
-        build = lambda s=setting, o=opset_of(name): hasher_model(make("FeatureHasher", n_features=16, input_type="string", **s), o)
+        hasher = lambda s=setting: make("FeatureHasher", n_features=16, input_type="string", **s)
+        build = lambda h=hasher, o=opset_of(name): hasher_model(h(), o)
         yield Case(name, "scikit-learn", "FeatureHasher", build, {"opset": opset_of(name), **setting})
 
 
