@@ -195,6 +195,11 @@ pub(crate) mod testing {
         Ok(g.outputs().iter().map(|(_, v)| g.ty(*v).to_string()).collect())
     }
 
+    /// A tensor of `f32`.
+    pub fn t(shape: &[usize], data: &[f32]) -> Tensor {
+        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
+    }
+
     /// Asserts that two float slices agree within `tol`, NaN with NaN.
     pub fn assert_close(got: &[f32], want: &[f32], tol: f32) {
         assert_eq!(got.len(), want.len(), "{got:?} vs {want:?}");

@@ -224,11 +224,7 @@ mod tests {
     use kiln_tensor::Tensor;
 
     use super::*;
-    use crate::ops::testing::{assert_close, run, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{assert_close, run, t, types};
 
     fn f(d: &Datum) -> Vec<f32> {
         d.as_tensor().expect("tensor").to_vec::<f32>().expect("f32")

@@ -226,11 +226,7 @@ fn stash<R: Real>(dtype: DType, shape: &[usize], v: Vec<R>) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, run, run1, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{assert_close, run, run1, t, types};
 
     #[test]
     fn rows_are_normalized() {

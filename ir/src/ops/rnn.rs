@@ -343,12 +343,8 @@ impl Operator for Rnn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, run, types};
+    use crate::ops::testing::{assert_close, run, t, types};
     use crate::text;
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
 
     fn floats(out: &[Datum]) -> Vec<Vec<f32>> {
         out.iter().map(|d| d.as_tensor().expect("tensor").to_vec().expect("floats")).collect()

@@ -37,8 +37,7 @@ fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
         return None;
     }
     let w = inputs.get(1).copied().flatten()?;
-    let rank = g.ty(w).as_tensor().ok()?.shape.as_ref()?.len();
-    if !(3..=4).contains(&rank) {
+    if !(3..=4).contains(&g.ty(w).rank()?) {
         return None;
     }
     let weights = match g.constant_of(w) {
