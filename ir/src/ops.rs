@@ -43,6 +43,7 @@ pub mod lrn;
 pub mod matmul;
 pub mod matmul_quantized;
 pub mod max_unpool;
+mod mersenne;
 pub mod murmur_hash;
 pub mod nms;
 pub mod optional;
