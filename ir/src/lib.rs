@@ -12,6 +12,7 @@
 //! This crate knows no protobuf, no pass, no plan and no device.
 
 pub mod attrs;
+pub mod cost;
 pub mod dim;
 pub mod error;
 pub mod eval;
@@ -20,6 +21,7 @@ pub mod infer;
 pub mod limits;
 pub mod op;
 pub mod ops;
+pub mod pattern;
 mod readable;
 pub mod rewrite;
 pub mod schema;
@@ -28,6 +30,7 @@ pub mod types;
 pub mod verify;
 
 pub use attrs::{Attr, AttrValue, Attrs};
+pub use cost::Cost;
 pub use dim::{Dim, Sym};
 pub use error::{Error, Kind, NodeInfo, Result};
 pub use eval::{Cancel, Context};
@@ -35,6 +38,7 @@ pub use graph::{Graph, Node, NodeId, Value};
 pub use infer::Infer;
 pub use limits::Limits;
 pub use op::{Op, Operator, Traits};
+pub use pattern::{Match, Pattern};
 pub use readable::readable;
 pub use rewrite::{Decline, Edit, Rewrite, Source, Verdict};
 pub use schema::{Build, Built, Schema};

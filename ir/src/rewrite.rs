@@ -2,14 +2,17 @@
 //!
 //! A rule looks at a node and says what it wants done, or why it recognised its shape and
 //! still refused. The engine, not the rule, checks that inner values have no other reader,
-//! adds nodes through inference, records a patch, and works through a list of the nodes that
-//! a change may have made interesting.
-
-use std::collections::{HashSet, VecDeque};
+//! adds nodes through inference, lets a judge look at them, records a patch, and works through
+//! a list of the nodes that a change may have made interesting.
 
 use kiln_tensor::Tensor;
 
-use crate::{Error, Graph, NodeId, Op, Result, Type, Value};
+use crate::cost::Cost;
+use crate::{Attrs, Graph, NodeId, Op, Value};
+
+mod engine;
+
+pub use engine::run;
 
 /// A local rule.
 pub trait Rewrite {
@@ -29,8 +32,26 @@ pub trait Rewrite {
 pub type Verdict = Result<Option<Edit>, Decline>;
 
 /// Why a rule recognised its shape and still refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decline(pub &'static str);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decline {
+    /// What is in the way.
+    pub reason: &'static str,
+    /// What would make the rule fire, where the user can do something; else empty.
+    pub advice: &'static str,
+}
+
+impl Decline {
+    /// A refusal that the user can do nothing about.
+    pub const fn new(reason: &'static str) -> Self {
+        Self { reason, advice: "" }
+    }
+
+    /// The same, with what would make the rule fire.
+    #[must_use]
+    pub const fn advise(self, advice: &'static str) -> Self {
+        Self { advice, ..self }
+    }
+}
 
 /// Where an operand of a new node comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +60,17 @@ pub enum Source {
     Old(Value),
     /// Output `.1` of the edit's node `.0`.
     New(usize, usize),
+}
+
+impl Source {
+    /// Output `slot` of the same new node.
+    #[must_use]
+    pub fn slot(self, slot: usize) -> Self {
+        match self {
+            Source::Old(v) => Source::Old(v.node.out(slot)),
+            Source::New(n, _) => Source::New(n, slot),
+        }
+    }
 }
 
 impl From<Value> for Source {
@@ -50,6 +82,7 @@ impl From<Value> for Source {
 enum NewNode {
     Const(Tensor),
     Op(Box<Op>, Vec<Option<Source>>),
+    Call(&'static str, Attrs, Vec<Option<Source>>),
 }
 
 /// What a rule wants done: new nodes, values replaced, inner values absorbed.
@@ -57,7 +90,7 @@ enum NewNode {
 pub struct Edit {
     nodes: Vec<NewNode>,
     replaced: Vec<(Value, Source)>,
-    absorbed: Vec<Value>,
+    absorbed: Vec<NodeId>,
 }
 
 impl Edit {
@@ -70,13 +103,22 @@ impl Edit {
 
     /// Adds a constant.
     pub fn constant(&mut self, t: Tensor) -> Source {
-        self.nodes.push(NewNode::Const(t));
-        Source::New(self.nodes.len() - 1, 0)
+        self.push(NewNode::Const(t))
     }
 
     /// Adds a node and returns its first output.
     pub fn node(&mut self, op: impl Into<Op>, inputs: &[Option<Source>]) -> Source {
-        self.nodes.push(NewNode::Op(Box::new(op.into()), inputs.to_vec()));
+        self.push(NewNode::Op(Box::new(op.into()), inputs.to_vec()))
+    }
+
+    /// Adds a node of the operator of this name, in its newest version, and returns its first
+    /// output.
+    pub fn call(&mut self, name: &'static str, inputs: &[Option<Source>], attrs: Attrs) -> Source {
+        self.push(NewNode::Call(name, attrs, inputs.to_vec()))
+    }
+
+    fn push(&mut self, node: NewNode) -> Source {
+        self.nodes.push(node);
         Source::New(self.nodes.len() - 1, 0)
     }
 
@@ -85,14 +127,63 @@ impl Edit {
         self.replaced.push((old, new.into()));
     }
 
-    /// `inner` disappears into the new nodes: nothing outside may read it.
+    /// The node of `inner` disappears into the new nodes: nothing outside may read it.
     pub fn absorb(&mut self, inner: Value) {
-        self.absorbed.push(inner);
+        self.absorbed.push(inner.node);
+    }
+
+    /// As [`Edit::absorb`], for all nodes but the first, which is the root of what was matched.
+    pub fn absorb_below(&mut self, matched: &[NodeId]) {
+        self.absorbed.extend(matched.iter().skip(1));
     }
 }
 
-/// An applied edit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An edit whose new nodes stand in the graph, but that nothing reads yet.
+#[derive(Debug)]
+pub struct Proposal<'a> {
+    /// The name of the rule.
+    pub rule: &'static str,
+    /// Whether the rule promises every bit.
+    pub exact: bool,
+    /// The node at which the rule fired.
+    pub root: NodeId,
+    /// The nodes that go with the root.
+    pub absorbed: &'a [NodeId],
+    /// The new nodes, constants first or not, operands before their readers.
+    pub made: &'a [NodeId],
+    /// Whose readers will read what instead.
+    pub replaced: &'a [(Value, Value)],
+}
+
+/// What a judge says of an edit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ruling {
+    /// Whether its values were compared.
+    pub checked: bool,
+    /// The largest difference seen.
+    pub max_error: f64,
+    /// Why it is dropped, if it is.
+    pub dropped: Option<String>,
+}
+
+/// Who is asked before an edit is applied.
+pub trait Judge {
+    /// Whether the rule may fire at the node of this name; asked before anything is made.
+    fn admits(&mut self, _rule: &'static str, _root: &str) -> bool {
+        true
+    }
+
+    /// What becomes of an edit.
+    fn judge(&mut self, _g: &Graph, _proposal: &Proposal<'_>) -> Ruling {
+        Ruling::default()
+    }
+}
+
+/// Whoever trusts every rule.
+impl Judge for () {}
+
+/// An edit that was applied, or dropped by the judge.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Patch {
     /// Its place among all patches of the run, from 0.
     pub number: usize,
@@ -106,186 +197,17 @@ pub struct Patch {
     pub added: Vec<String>,
     /// The names of the values at its border whose content must not change.
     pub boundary: Vec<String>,
+    /// What a run costs less, where every symbol stands for 1.
+    pub saved: Cost,
+    /// What the judge said.
+    pub ruling: Ruling,
 }
 
 /// What one run of one rule did.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// The applied edits.
+    /// The edits, in order.
     pub patches: Vec<Patch>,
-    /// Nodes and reasons of refusals, each node once.
-    pub declined: Vec<(String, &'static str)>,
-}
-
-/// Runs a rule to its end; patches are numbered from `number`.
-///
-/// An error is a bug in the rule: an edit that does not infer, or that changes a type.
-pub fn run(g: &mut Graph, rule: &dyn Rewrite, number: usize) -> Result<Outcome> {
-    let mut outcome = Outcome::default();
-    let mut work: VecDeque<NodeId> = g.order()?.into();
-    let mut queued: HashSet<NodeId> = work.iter().copied().collect();
-    let mut declined = HashSet::new();
-    while let Some(root) = work.pop_front() {
-        queued.remove(&root);
-        if !g.contains(root) {
-            continue;
-        }
-        let verdict = rule.rewrite(g, root).and_then(|edit| match edit {
-            Some(edit) => check_private(g, root, &edit).map(|()| Some(edit)),
-            None => Ok(None),
-        });
-        match verdict {
-            Ok(None) => {}
-            Err(Decline(reason)) => {
-                if declined.insert(root) {
-                    outcome.declined.push((g.node(root).name.to_string(), reason));
-                }
-            }
-            Ok(Some(edit)) => {
-                let at = number + outcome.patches.len();
-                let (patch, touched) = apply(g, rule.name(), root, edit, at)?;
-                outcome.patches.push(patch);
-                work.extend(touched.into_iter().filter(|&n| queued.insert(n)));
-            }
-        }
-    }
-    Ok(outcome)
-}
-
-/// Every reader of an absorbed value must be absorbed itself, or be the root.
-fn check_private(g: &Graph, root: NodeId, edit: &Edit) -> Result<(), Decline> {
-    let inside = |n: NodeId| n == root || edit.absorbed.iter().any(|v| v.node == n);
-    for node in edit.absorbed.iter().map(|v| v.node) {
-        for v in g.outputs_of(node) {
-            if g.is_output(v) {
-                return Err(Decline("an inner value is an output of the graph"));
-            }
-            if g.readers(v).any(|(n, _)| !inside(n)) {
-                return Err(Decline("an inner value has another reader"));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Applies an edit; returns the patch and the nodes worth another look.
-fn apply(
-    g: &mut Graph,
-    rule: &'static str,
-    root: NodeId,
-    edit: Edit,
-    number: usize,
-) -> Result<(Patch, Vec<NodeId>)> {
-    let name = g.node(root).name.to_string();
-    let origin = edit
-        .absorbed
-        .iter()
-        .map(|v| v.node)
-        .chain([root])
-        .flat_map(|n| g.node(n).origin.clone())
-        .collect::<Vec<_>>();
-    g.set_origin(origin);
-    let before = g.inputs_of(root);
-    let made = add_nodes(g, rule, &name, &edit.nodes)?;
-    let mut touched = made.clone();
-    let mut boundary = Vec::new();
-    for (old, new) in &edit.replaced {
-        let new = resolve(*new, &made);
-        if !same_type(g.ty(*old), g.ty(new)) {
-            let text = format!("{rule} at `{name}` turns {} into {}", g.ty(*old), g.ty(new));
-            return Err(Error::bug(text));
-        }
-        boundary.push(g.node(old.node).name.to_string());
-        touched.extend(g.readers(*old).map(|(n, _)| n));
-        g.replace(*old, new);
-        inherit_name(g, old.node, new.node, &made);
-    }
-    let mut removed = Vec::new();
-    let dying = [root].into_iter().chain(edit.absorbed.iter().rev().map(|v| v.node));
-    for node in dying.collect::<Vec<_>>() {
-        sweep(g, node, &mut removed, &mut touched)?;
-    }
-    touched.extend(before.into_iter().flatten().map(|v| v.node));
-    touched.retain(|&n| g.contains(n));
-    let added = made.iter().filter(|&&n| g.contains(n)).map(|&n| g.node(n).name.to_string());
-    let added = added.collect();
-    g.set_origin(vec![]);
-    Ok((Patch { number, rule, root: name, removed, added, boundary }, touched))
-}
-
-fn resolve(source: Source, made: &[NodeId]) -> Value {
-    match source {
-        Source::Old(v) => v,
-        Source::New(n, slot) => made[n].out(slot),
-    }
-}
-
-fn add_nodes(g: &mut Graph, rule: &str, name: &str, nodes: &[NewNode]) -> Result<Vec<NodeId>> {
-    let mut made: Vec<NodeId> = Vec::with_capacity(nodes.len());
-    for (i, node) in nodes.iter().enumerate() {
-        let name = format!("{name}/{rule}{i}");
-        made.push(match node {
-            NewNode::Const(t) => g.constant(&name, t.clone()).node,
-            NewNode::Op(op, inputs) => {
-                let inputs: Vec<_> = inputs.iter().map(|s| s.map(|s| resolve(s, &made))).collect();
-                g.add(&name, (**op).clone(), &inputs)
-                    .map_err(|e| Error::bug(format!("{rule} made a wrong node: {e}")))?
-            }
-        });
-    }
-    Ok(made)
-}
-
-/// A new node that takes an old one's place takes its name, too.
-fn inherit_name(g: &mut Graph, old: NodeId, new: NodeId, made: &[NodeId]) {
-    if made.contains(&new) && !g.outputs_of(old).any(|v| g.is_read(v)) {
-        let name = g.node(old).name.clone();
-        g.rename(new, &name);
-    }
-}
-
-/// Removes a node that nothing reads, and what only it read.
-fn sweep(
-    g: &mut Graph,
-    node: NodeId,
-    removed: &mut Vec<String>,
-    touched: &mut Vec<NodeId>,
-) -> Result<()> {
-    let mut stack = vec![node];
-    while let Some(n) = stack.pop() {
-        let lives = !g.contains(n)
-            || matches!(g.op(n), Op::Input(_))
-            || g.outputs_of(n).any(|v| g.is_read(v));
-        if lives {
-            continue;
-        }
-        let operands = g.inputs_of(n);
-        removed.push(g.node(n).name.to_string());
-        g.remove(n)?;
-        for v in operands.into_iter().flatten() {
-            touched.push(v.node);
-            stack.push(v.node);
-        }
-    }
-    Ok(())
-}
-
-/// Whether two types are the same as far as both are known.
-fn same_type(a: &Type, b: &Type) -> bool {
-    match (a, b) {
-        (Type::Tensor(a), Type::Tensor(b)) => {
-            let ranks = match (&a.shape, &b.shape) {
-                (Some(x), Some(y)) => {
-                    x.len() == y.len()
-                        && x.iter().zip(y).all(|(p, q)| match (p.as_const(), q.as_const()) {
-                            (Some(p), Some(q)) => p == q,
-                            _ => true,
-                        })
-                }
-                _ => true,
-            };
-            a.dtype == b.dtype && ranks
-        }
-        (a, b) => std::mem::discriminant(a) == std::mem::discriminant(b),
-    }
+    /// Nodes and refusals, each node once.
+    pub declined: Vec<(String, Decline)>,
 }

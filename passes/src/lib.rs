@@ -13,5 +13,5 @@ mod report;
 #[cfg(test)]
 mod testing;
 
-pub use pipeline::{PassInfo, Pipeline, names, passes, pipeline, run, run_observed};
-pub use report::{Declined, Observer, PassReport, Report};
+pub use pipeline::{PassInfo, Pipeline, names, passes, pipeline, run, run_judged};
+pub use report::{Declined, PassReport, Report};

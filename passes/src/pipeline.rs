@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use kiln_ir::rewrite;
-use kiln_ir::{Error, Graph, Limits, Op, Result, Rewrite, verify};
+use kiln_ir::cost::total;
+use kiln_ir::rewrite::{self, Judge};
+use kiln_ir::{Error, Graph, Limits, NodeId, Op, Result, Rewrite, verify};
 
-use crate::report::{Declined, Observer, PassReport, Report};
+use crate::report::{Declined, PassReport, Report};
 use crate::{clean, fuse};
 
 /// Rules that may run in any order until none fires.
@@ -77,55 +78,66 @@ pub fn pipeline(level: u8, skip: &[String], limits: &Limits) -> Result<Pipeline>
 
 /// Runs the passes.
 pub fn run(g: &mut Graph, pipeline: &Pipeline) -> Result<Report> {
-    run_observed(g, pipeline, &mut ())
+    run_judged(g, pipeline, &mut ())
 }
 
-/// Runs the passes; `observer` is told after each run of each.
-pub fn run_observed(
-    g: &mut Graph,
-    pipeline: &Pipeline,
-    observer: &mut dyn Observer,
-) -> Result<Report> {
-    let mut report = Report { nodes_before: operators(g), ..Report::default() };
+/// Runs the passes; `judge` may keep rules from firing, and drop what they did.
+pub fn run_judged(g: &mut Graph, pipeline: &Pipeline, judge: &mut dyn Judge) -> Result<Report> {
+    let mut report = Report { nodes_before: operators(g), before: total(g), ..Report::default() };
     for phase in &pipeline.phases {
-        let first = report.passes.len();
-        report.passes.extend(phase.rules.iter().map(|r| PassReport {
-            name: r.name(),
-            phase: phase.name,
-            fired: 0,
-            declined: vec![],
-            micros: 0,
-        }));
-        for _ in 0..ROUNDS {
-            let before = report.patches.len();
-            for (i, rule) in phase.rules.iter().enumerate() {
-                run_rule(g, rule.as_ref(), first + i, &mut report)?;
-                observer.after(&report.passes[first + i], g);
-            }
-            if report.patches.len() == before {
-                break;
-            }
-        }
+        run_phase(g, phase, judge, &mut report)?;
     }
-    report.nodes_after = operators(g);
+    (report.nodes_after, report.after) = (operators(g), total(g));
     Ok(report)
 }
 
-/// Runs one rule and adds what it did to its entry.
-fn run_rule(g: &mut Graph, rule: &dyn Rewrite, entry: usize, report: &mut Report) -> Result<()> {
-    let start = Instant::now();
-    let outcome = rewrite::run(g, rule, report.patches.len())?;
-    if !outcome.patches.is_empty() {
+/// Runs the rules of a phase in turn until none has anything new to look at.
+fn run_phase(
+    g: &mut Graph,
+    phase: &Phase,
+    judge: &mut dyn Judge,
+    report: &mut Report,
+) -> Result<()> {
+    let first = report.passes.len();
+    report.passes.extend(phase.rules.iter().map(|r| PassReport::new(r.name(), phase.name)));
+    for _ in 0..ROUNDS {
+        let before = report.patches.len();
+        let order = g.order()?;
+        for (i, rule) in phase.rules.iter().enumerate() {
+            run_rule(g, rule.as_ref(), &order, judge, (first + i, report))?;
+        }
+        if report.patches.len() == before {
+            break;
+        }
+        // What is known of the rest follows; until now it was true, but perhaps less than the
+        // new nodes tell.
         g.reinfer()?;
         if cfg!(debug_assertions) {
-            verify::verify(g).map_err(|e| Error::bug(format!("after {}: {e}", rule.name())))?;
+            verify::verify(g).map_err(|e| Error::bug(format!("after {}: {e}", phase.name)))?;
         }
     }
+    Ok(())
+}
+
+/// Runs one rule and adds what it did to its entry.
+fn run_rule(
+    g: &mut Graph,
+    rule: &dyn Rewrite,
+    order: &[NodeId],
+    judge: &mut dyn Judge,
+    (entry, report): (usize, &mut Report),
+) -> Result<()> {
+    let start = Instant::now();
+    let outcome = rewrite::run(g, rule, order, report.patches.len(), judge)?;
     let pass = &mut report.passes[entry];
-    pass.fired += outcome.patches.len();
+    for patch in outcome.patches.iter().filter(|p| p.ruling.dropped.is_none()) {
+        pass.fired += 1;
+        pass.saved = pass.saved + patch.saved;
+    }
     // Later runs see the same near-misses again.
-    pass.declined =
-        (outcome.declined.into_iter()).map(|(node, reason)| Declined { node, reason }).collect();
+    pass.declined = (outcome.declined.into_iter())
+        .map(|(node, d)| Declined { node, reason: d.reason, advice: d.advice })
+        .collect();
     pass.micros += u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
     report.patches.extend(outcome.patches);
     Ok(())

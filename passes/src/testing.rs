@@ -8,15 +8,16 @@ use kiln_ir::{Rewrite, rewrite, text, verify};
 /// Runs a rule on the text of a graph and compares the text it leaves, refusals below it.
 pub fn check(rule: &dyn Rewrite, before: &str, after: Expect) {
     let mut g = text::parse(before).expect("the test's graph parses");
-    let outcome = rewrite::run(&mut g, rule, 0).expect("the rule is sound");
+    let order = g.order().expect("the test's graph has no cycle");
+    let outcome = rewrite::run(&mut g, rule, &order, 0, &mut ()).expect("the rule is sound");
     g.reinfer().expect("the result infers");
     verify::verify(&g).expect("the result is well formed");
     let mut got = match outcome.patches.len() {
         0 => "(unchanged)\n".to_owned(),
         _ => text::print(&g),
     };
-    for (node, reason) in &outcome.declined {
-        let _ = writeln!(got, "# {} @ {node}: {reason}", rule.name());
+    for (node, decline) in &outcome.declined {
+        let _ = writeln!(got, "# {} @ {node}: {}", rule.name(), decline.reason);
     }
     after.assert_eq(&got);
 }

@@ -49,18 +49,19 @@ impl Rewrite for Fold {
             .collect();
         let seen: Vec<_> = data.iter().map(Option::as_ref).collect();
         // What fails here fails when the model runs, where the caller can see it.
-        let failed = |_| Decline("its definition fails on these constants, or is over fold-bytes");
+        let failed =
+            |_| Decline::new("its definition fails on these constants, or is over fold-bytes");
         let mut context = self.context.clone();
         context.limits.tensor_bytes = context.limits.tensor_bytes.min(self.left.get());
         let made = op.eval(&context, &seen).map_err(failed)?;
         let bytes = made.iter().map(|d| d.nbytes() as u64).sum::<u64>();
         if bytes > self.left.get() || bytes > self.context.limits.tensor_bytes {
-            return Err(Decline("the result is over fold-bytes or fold-total-bytes"));
+            return Err(Decline::new("the result is over fold-bytes or fold-total-bytes"));
         }
         let mut e = Edit::default();
         for (v, d) in g.outputs_of(root).zip(made) {
             let Datum::Tensor(t) = d else {
-                return Err(Decline("the result is no tensor"));
+                return Err(Decline::new("the result is no tensor"));
             };
             let c = e.constant(t);
             e.replace(v, c);

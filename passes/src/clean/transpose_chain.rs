@@ -25,7 +25,7 @@ impl Rewrite for TransposeChain {
             return Ok(None);
         };
         let Some(x) = g.input_of(middle.node, 0) else { return Ok(None) };
-        let rank = g.ty(x).rank().ok_or(Decline("the rank is unknown"))?;
+        let rank = g.ty(x).rank().ok_or(Decline::new("the rank is unknown"))?;
         let (outer, inner) = (order(outer.as_deref(), rank), order(inner.as_deref(), rank));
         let perm: Option<Vec<i64>> =
             outer.iter().map(|&i| inner.get(usize::try_from(i).ok()?).copied()).collect();

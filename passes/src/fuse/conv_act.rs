@@ -28,10 +28,10 @@ impl Rewrite for ConvAct {
         let Some(c) = g.input_of(root, 0) else { return Ok(None) };
         let Op::Conv(conv) = g.op(c.node) else { return Ok(None) };
         let Some(activation) = activation(g, root) else {
-            return Err(Decline("the convolution has no such activation"));
+            return Err(Decline::new("the convolution has no such activation"));
         };
         if conv.activation.is_some() {
-            return Err(Decline("the convolution already has an activation"));
+            return Err(Decline::new("the convolution already has an activation"));
         }
         let mut conv = conv.clone();
         conv.activation = Some(activation);

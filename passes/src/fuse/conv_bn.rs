@@ -31,7 +31,7 @@ impl Rewrite for ConvBn {
         let Some(c) = g.input_of(root, 0) else { return Ok(None) };
         let Some(group) = group(g.op(c.node))? else { return Ok(None) };
         if norm.training {
-            return Err(Decline("the normalization is in training mode"));
+            return Err(Decline::new("the normalization is in training mode"));
         }
         let operand = |i| g.input_of(c.node, i);
         let (Some(x), Some(w)) = (operand(0), operand(1)) else { return Ok(None) };
@@ -42,7 +42,7 @@ impl Rewrite for ConvBn {
             None => vec![0.0; factor.len()],
         };
         if bias.len() != factor.len() {
-            return Err(Decline("the bias has another length than the statistics"));
+            return Err(Decline::new("the bias has another length than the statistics"));
         }
         let channels = channels(w.shape(), group, matches!(g.op(c.node), Op::ConvTranspose(_)));
         let weights = values(w)?;
@@ -62,7 +62,7 @@ impl Rewrite for ConvBn {
 /// The number of groups of a plain convolution; `None` for other operators.
 fn group(op: &Op) -> Result<Option<usize>, Decline> {
     match op {
-        Op::Conv(c) if c.activation.is_some() => Err(Decline("an activation lies between")),
+        Op::Conv(c) if c.activation.is_some() => Err(Decline::new("an activation lies between")),
         Op::Conv(c) => Ok(usize::try_from(c.group).ok()),
         Op::ConvTranspose(c) => Ok(usize::try_from(c.group).ok()),
         _ => Ok(None),
@@ -70,23 +70,23 @@ fn group(op: &Op) -> Result<Option<usize>, Decline> {
 }
 
 fn constant(g: &Graph, v: Value) -> Result<&Tensor, Decline> {
-    g.constant_of(v).ok_or(Decline("the weights or statistics are not constant"))
+    g.constant_of(v).ok_or(Decline::new("the weights or statistics are not constant"))
 }
 
 fn values(t: &Tensor) -> Result<Vec<f64>, Decline> {
-    t.to_vec::<f64>().map_err(|_| Decline("the weights are no floats"))
+    t.to_vec::<f64>().map_err(|_| Decline::new("the weights are no floats"))
 }
 
 /// The normalization as `x * factor + shift`, per channel.
 fn affine(g: &Graph, root: NodeId, norm: BatchNorm) -> Result<(Vec<f64>, Vec<f64>), Decline> {
     let parameter = |i| match g.input_of(root, i) {
         Some(v) => values(constant(g, v)?),
-        None => Err(Decline("the weights or statistics are not constant")),
+        None => Err(Decline::new("the weights or statistics are not constant")),
     };
     let [scale, shift, mean, var] = [parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?];
     let n = scale.len();
     if [&shift, &mean, &var].iter().any(|p| p.len() != n) {
-        return Err(Decline("the statistics have different lengths"));
+        return Err(Decline::new("the statistics have different lengths"));
     }
     let factor: Vec<f64> =
         (scale.iter().zip(&var)).map(|(s, v)| s / (v + f64::from(norm.epsilon)).sqrt()).collect();
@@ -129,14 +129,14 @@ fn rounded(
     shape: &[usize],
     data: impl Iterator<Item = f64>,
 ) -> Result<Tensor, Decline> {
-    const OVERFLOW: Decline = Decline("a folded weight would not be finite");
+    const OVERFLOW: Decline = Decline::new("a folded weight would not be finite");
     match_float!(dtype, T => {
         let data: Vec<T> = data.map(T::from_f64).collect();
         if data.iter().any(|x| !x.to_f64().is_finite()) {
             return Err(OVERFLOW);
         }
         Tensor::from_vec(shape, data).map_err(|_| OVERFLOW)
-    }, else Err(Decline("the weights are no floats")))
+    }, else Err(Decline::new("the weights are no floats")))
 }
 
 #[cfg(test)]

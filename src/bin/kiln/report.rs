@@ -1,5 +1,6 @@
 //! What the passes did, as text and as JSON.
 
+use kiln_ir::Cost;
 use kiln_passes::Report;
 use serde_json::{Value, json};
 
@@ -8,12 +9,16 @@ use crate::show;
 /// The document of `optimize --report`.
 pub fn json(model: &str, report: &Report) -> Value {
     let passes = report.passes.iter().map(|p| {
-        let declined = p.declined.iter().map(|d| json!({"node": d.node, "reason": d.reason}));
+        let declined = p
+            .declined
+            .iter()
+            .map(|d| json!({"node": d.node, "reason": d.reason, "advice": d.advice}));
         json!({
             "name": p.name,
             "phase": p.phase,
             "fired": p.fired,
             "declined": declined.collect::<Vec<_>>(),
+            "saved": cost(&p.saved),
             "micros": p.micros,
         })
     });
@@ -24,6 +29,11 @@ pub fn json(model: &str, report: &Report) -> Value {
             "root": p.root,
             "nodes_removed": p.removed,
             "nodes_added": p.added,
+            "boundary": p.boundary,
+            "saved": cost(&p.saved),
+            "checked": p.ruling.checked,
+            "max_error": p.ruling.max_error,
+            "dropped": p.ruling.dropped,
         })
     });
     json!({
@@ -33,7 +43,15 @@ pub fn json(model: &str, report: &Report) -> Value {
         "patches": patches.collect::<Vec<_>>(),
         "nodes_before": report.nodes_before,
         "nodes_after": report.nodes_after,
+        "flops_before": report.before.flops,
+        "flops_after": report.after.flops,
+        "bytes_before": report.before.bytes,
+        "bytes_after": report.after.bytes,
     })
+}
+
+fn cost(c: &Cost) -> Value {
+    json!({"nodes": c.nodes, "flops": c.flops, "bytes": c.bytes})
 }
 
 /// One line a pass.
