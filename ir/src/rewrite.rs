@@ -24,6 +24,9 @@ pub trait Rewrite {
         true
     }
 
+    /// Called before the first node of a graph is looked at; forgets what was counted of others.
+    fn begin(&self) {}
+
     /// What to do at `root`: an edit, nothing, or a refusal with its reason.
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict;
 }

@@ -100,6 +100,7 @@ fn run_phase(
 ) -> Result<()> {
     let first = report.passes.len();
     report.passes.extend(phase.rules.iter().map(|r| PassReport::new(r.name(), phase.name)));
+    phase.rules.iter().for_each(|r| r.begin());
     for _ in 0..ROUNDS {
         let before = report.patches.len();
         let order = g.order()?;

@@ -218,15 +218,26 @@ fn add_nodes(g: &mut Graph, rule: &str, name: &str, nodes: &[NewNode]) -> Result
                 g.add(&name, (**op).clone(), &inputs).map_err(wrong)?.first()
             }
             NewNode::Call(op, attrs, inputs) => {
-                let (inputs, attrs) = (operands(inputs, &made), attrs.clone());
+                let given = operands(inputs, &made);
+                let (inputs, attrs) = (given.clone(), attrs.clone());
                 let spec = NodeSpec { op, opset: i64::MAX, name: &name, inputs, attrs, outputs: 1 };
                 let values = schema::add(g, spec).map_err(wrong)?;
-                *values.first().ok_or_else(|| Error::bug(format!("{op} gives nothing")))?
+                let v = *values.first().ok_or_else(|| Error::bug(format!("{op} gives nothing")))?;
+                // The judge is told of every new node.
+                if g.inputs_of(v.node) != trimmed(&given) {
+                    return Err(Error::bug(format!("{rule} calls {op}, which is no single node")));
+                }
+                v
             }
         };
         made.push(v);
     }
     Ok(made)
+}
+
+/// Operands without the missing ones at the end.
+fn trimmed(operands: &[Option<Value>]) -> &[Option<Value>] {
+    &operands[..operands.iter().rposition(Option::is_some).map_or(0, |i| i + 1)]
 }
 
 /// A new node that takes an old one's place takes its name, too.
