@@ -11,6 +11,8 @@ mod fuse;
 #[cfg(test)]
 mod laws;
 mod pipeline;
+#[cfg(test)]
+mod planted;
 mod proof;
 mod report;
 mod samples;

@@ -99,6 +99,10 @@ impl Judge for Proof {
         self.denied.is_empty() || !self.denied.contains(&(rule, root.to_owned()))
     }
 
+    fn takes_all(&self) -> bool {
+        true
+    }
+
     fn judge(&mut self, g: &Graph, proposal: &Proposal<'_>) -> Ruling {
         let mut ruling = Ruling::default();
         let mut wrong = None;
