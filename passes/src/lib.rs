@@ -4,9 +4,11 @@
 //! and its tests. Its name is the name of the rule, of the flag `--skip NAME`, and of the word
 //! in every report.
 
+mod algebra;
 mod bisect;
 mod clean;
 mod closeness;
+mod forms;
 mod fuse;
 #[cfg(test)]
 mod laws;

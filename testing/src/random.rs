@@ -39,6 +39,9 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     padded,
     through_f64,
     multiplied,
+    squared,
+    scaled,
+    convolved,
     convolved,
     reduced,
     folded,
@@ -270,6 +273,36 @@ fn multiplied(m: &mut Maker) -> Option<Value> {
     m.plain("MatMul", &[x, w])
 }
 
+/// A matrix times itself across, scaled before or behind.
+fn squared(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    let rank = m.shape(x)?.len();
+    if rank < 2 {
+        return None;
+    }
+    let mut perm: Vec<i64> = (0..rank as i64).collect();
+    perm.swap(rank - 2, rank - 1);
+    let c = m.constant(Tensor::scalar(0.5f32));
+    let mut t = m.node("Transpose", &[x], Attrs::default().with("perm", perm))?;
+    if m.random.bool() {
+        t = m.plain("Mul", &[t, c])?;
+    }
+    let mut y = m.plain("MatMul", &[x, t])?;
+    if m.random.bool() {
+        y = m.plain("Mul", &[y, c])?;
+    }
+    m.plain("Tanh", &[y])
+}
+
+/// Multiplied or moved twice by constants.
+fn scaled(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    let (a, b) = (m.constant(Tensor::scalar(0.5f32)), m.constant(Tensor::scalar(3f32)));
+    let pair = if m.random.bool() { ["Mul", "Div"] } else { ["Add", "Sub"] };
+    let y = m.plain(pair[0], &[x, a])?;
+    m.plain(pair[1], &[y, b])
+}
+
 /// A convolution of one or two spatial axes, perhaps normalized, perhaps with an activation.
 fn convolved(m: &mut Maker) -> Option<Value> {
     let x = m.pick();
@@ -288,12 +321,23 @@ fn convolved(m: &mut Maker) -> Option<Value> {
     if m.random.bool() {
         inputs.push(m.weights(&[out])?);
     }
+    if m.random.bool() {
+        let mut pads = vec![0; 2 * shape.len()];
+        pads[2] = 1;
+        let pads = m.ints(&pads);
+        inputs[0] = m.plain("Pad", &[x, pads])?;
+    }
     let mut y = m.plain(if transposed { "ConvTranspose" } else { "Conv" }, &inputs)?;
     if m.random.bool() {
         y = normalized(m, y, out)?;
     }
-    match m.random.u8(..3) {
+    match m.random.u8(..4) {
         0 => m.plain("Relu", &[y]),
+        3 => {
+            let y = m.plain("Relu", &[y])?;
+            let (low, high) = (m.constant(Tensor::scalar(-1f32)), m.constant(Tensor::scalar(6f32)));
+            m.plain("Clip", &[y, low, high])
+        }
         1 => m.plain("HardSigmoid", &[y]),
         _ => Some(y),
     }
