@@ -1,5 +1,6 @@
 //! Nodes that run better as one.
 
+pub mod activation;
 pub mod conv_act;
 pub mod conv_bn;
 
@@ -7,5 +8,9 @@ use kiln_ir::Rewrite;
 
 /// The rules of the phase.
 pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
-    vec![Box::new(conv_bn::ConvBn), Box::new(conv_act::ConvAct)]
+    vec![
+        Box::new(activation::Activation::new()),
+        Box::new(conv_bn::ConvBn),
+        Box::new(conv_act::ConvAct),
+    ]
 }

@@ -41,6 +41,7 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     multiplied,
     squared,
     scaled,
+    gated,
     convolved,
     convolved,
     reduced,
@@ -301,6 +302,22 @@ fn scaled(m: &mut Maker) -> Option<Value> {
     let pair = if m.random.bool() { ["Mul", "Div"] } else { ["Add", "Sub"] };
     let y = m.plain(pair[0], &[x, a])?;
     m.plain(pair[1], &[y, b])
+}
+
+/// `x * sigmoid(x)`, or `gelu(x)` by erf, in steps.
+fn gated(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    if m.random.bool() {
+        let s = m.plain("Sigmoid", &[x])?;
+        return m.plain("Mul", &[s, x]);
+    }
+    let [root, one, half] = [std::f32::consts::SQRT_2, 1.0, 0.5].map(Tensor::scalar::<f32>);
+    let (root, one, half) = (m.constant(root), m.constant(one), m.constant(half));
+    let y = m.plain("Div", &[x, root])?;
+    let y = m.plain("Erf", &[y])?;
+    let y = m.plain("Add", &[y, one])?;
+    let y = m.plain("Mul", &[x, y])?;
+    m.plain("Mul", &[y, half])
 }
 
 /// A convolution of one or two spatial axes, perhaps normalized, perhaps with an activation.

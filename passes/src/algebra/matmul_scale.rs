@@ -110,7 +110,7 @@ mod tests {
     fn keeps_vectors_and_operands_that_others_read() {
         check(
             &MatMulScale,
-            "v = f32[3]{1.0, 2.0, 3.0}\nh = f32[]{0.5}\ns = Mul(a: f32[N,2,3], v)\nr = Mul(a, h)\n\
+            "v = f32[3]{1.0, 2.0, 3.0}\nh = f32[]{0.5}\ns = Mul(a: f32[N,2,3], v)\nr = Mul(c: f32[N,3,4], h)\n\
              y = MatMul(s, r)\nz = Relu(r)\nreturn y, z",
             expect!["(unchanged)\n"],
         );
