@@ -3,6 +3,8 @@
 pub mod activation;
 pub mod conv_act;
 pub mod conv_bn;
+pub mod norm;
+pub mod norm_affine;
 
 use kiln_ir::Rewrite;
 
@@ -10,6 +12,8 @@ use kiln_ir::Rewrite;
 pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
     vec![
         Box::new(activation::Activation::new()),
+        Box::new(norm::Norm::new()),
+        Box::new(norm_affine::NormAffine),
         Box::new(conv_bn::ConvBn),
         Box::new(conv_act::ConvAct),
     ]

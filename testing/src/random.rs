@@ -42,6 +42,7 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     squared,
     scaled,
     gated,
+    standardized,
     convolved,
     convolved,
     reduced,
@@ -318,6 +319,26 @@ fn gated(m: &mut Maker) -> Option<Value> {
     let y = m.plain("Add", &[y, one])?;
     let y = m.plain("Mul", &[x, y])?;
     m.plain("Mul", &[y, half])
+}
+
+/// Rows of mean 0 and deviation 1, in steps, then scaled and moved.
+fn standardized(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    let n = m.shape(x)?.last()?.as_len()?;
+    let (axes, small) = (m.ints(&[-1]), m.constant(Tensor::scalar(0.25f32)));
+    let mut d = x;
+    if m.random.bool() {
+        let mean = m.plain("ReduceMean", &[x, axes])?;
+        d = m.plain("Sub", &[x, mean])?;
+    }
+    let square = m.plain("Mul", &[d, d])?;
+    let variance = m.plain("ReduceMean", &[square, axes])?;
+    let variance = m.plain("Add", &[variance, small])?;
+    let deviation = m.plain("Sqrt", &[variance])?;
+    let y = m.plain("Div", &[d, deviation])?;
+    let (scale, shift) = (m.weights(&[n])?, m.weights(&[n])?);
+    let y = m.plain("Mul", &[y, scale])?;
+    m.plain("Add", &[y, shift])
 }
 
 /// A convolution of one or two spatial axes, perhaps normalized, perhaps with an activation.
