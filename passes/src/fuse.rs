@@ -2,9 +2,11 @@
 
 pub mod activation;
 pub mod conv_act;
+pub mod conv_affine;
 pub mod conv_bn;
 pub mod norm;
 pub mod norm_affine;
+mod weights;
 
 use kiln_ir::Rewrite;
 
@@ -15,6 +17,7 @@ pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(norm::Norm::new()),
         Box::new(norm_affine::NormAffine),
         Box::new(conv_bn::ConvBn),
+        Box::new(conv_affine::ConvAffine),
         Box::new(conv_act::ConvAct),
     ]
 }

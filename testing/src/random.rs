@@ -368,6 +368,12 @@ fn convolved(m: &mut Maker) -> Option<Value> {
     let mut y = m.plain(if transposed { "ConvTranspose" } else { "Conv" }, &inputs)?;
     if m.random.bool() {
         y = normalized(m, y, out)?;
+    } else if m.random.bool() {
+        let mut per_channel = vec![1; shape.len() - 1];
+        per_channel[0] = out;
+        let c = m.weights(&per_channel)?;
+        let op = if m.random.bool() { "Mul" } else { "Sub" };
+        y = m.plain(op, &[y, c])?;
     }
     match m.random.u8(..4) {
         0 => m.plain("Relu", &[y]),
