@@ -1,6 +1,7 @@
 //! Nodes that run better as one.
 
 pub mod activation;
+pub mod attention;
 pub mod conv_act;
 pub mod conv_affine;
 pub mod conv_bn;
@@ -16,6 +17,7 @@ pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(activation::Activation::new()),
         Box::new(norm::Norm::new()),
         Box::new(norm_affine::NormAffine),
+        Box::new(attention::Attention),
         Box::new(conv_bn::ConvBn),
         Box::new(conv_affine::ConvAffine),
         Box::new(conv_act::ConvAct),

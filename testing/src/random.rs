@@ -43,6 +43,7 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     scaled,
     gated,
     standardized,
+    attended,
     convolved,
     convolved,
     reduced,
@@ -339,6 +340,24 @@ fn standardized(m: &mut Maker) -> Option<Value> {
     let (scale, shift) = (m.weights(&[n])?, m.weights(&[n])?);
     let y = m.plain("Mul", &[y, scale])?;
     m.plain("Add", &[y, shift])
+}
+
+/// Rows of a matrix weighted by how they fit one another.
+fn attended(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    let shape = m.shape(x)?;
+    if shape.len() != 4 || shape[1..].iter().any(|d| d.as_len().is_none_or(|n| n == 0)) {
+        return None;
+    }
+    let t = m.node("Transpose", &[x], Attrs::default().with("perm", vec![0i64, 1, 3, 2]))?;
+    let mut scores = m.plain("MatMul", &[x, t])?;
+    if m.random.bool() {
+        let keys = shape[2].as_len()?;
+        let mask = m.weights(&[1, keys])?;
+        scores = m.plain("Add", &[scores, mask])?;
+    }
+    let p = m.plain("Softmax", &[scores])?;
+    m.plain("MatMul", &[p, x])
 }
 
 /// A convolution of one or two spatial axes, perhaps normalized, perhaps with an activation.
