@@ -16,6 +16,7 @@ mod pipeline;
 #[cfg(test)]
 mod planted;
 mod proof;
+mod recognize;
 mod report;
 mod samples;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use kiln_ir::rewrite::{self, Judge};
 use kiln_ir::{Error, Graph, Limits, NodeId, Op, Result, Rewrite, verify};
 
 use crate::report::{Declined, PassReport, Report};
-use crate::{algebra, clean, fuse};
+use crate::{algebra, clean, fuse, recognize};
 
 /// Rules that may run in any order until none fires.
 pub(crate) struct Phase {
@@ -27,6 +27,8 @@ pub(crate) fn phases(limits: &Limits) -> Vec<Phase> {
     vec![
         // First, because every later rule has less to look at, and sees constants as such.
         Phase { name: "clean", rules: clean::rules(limits) },
+        // Before algebra moves the constants by which operators are recognised.
+        Phase { name: "recognize", rules: recognize::rules() },
         // Before fusing, so that fewer spellings of one thing are left.
         Phase { name: "algebra", rules: algebra::rules() },
         // Last, because fused operators are recognised by fewer rules than their parts.
