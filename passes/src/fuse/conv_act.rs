@@ -9,8 +9,7 @@
 
 use kiln_ir::ops::activation::Activation;
 use kiln_ir::ops::select::Select;
-use kiln_ir::ops::unary::Unary;
-use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Operator, Rewrite, Source, Verdict};
+use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Verdict};
 use kiln_tensor::Tensor;
 
 /// See the module.
@@ -50,12 +49,11 @@ fn activation(g: &Graph, node: NodeId) -> Option<Activation> {
         Some(v) => narrow(g.constant_of(v)?),
         None => Some(open),
     };
-    let params = match g.op(node) {
-        Op::Unary(Unary::Curve(_, a, b)) => vec![*a, *b],
-        Op::Select(_) => vec![bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?],
-        _ => vec![],
+    let [min, max] = match g.op(node) {
+        Op::Unary(op) => return Activation::of(*op),
+        _ => [bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?],
     };
-    Activation::new(g.op(node).name(), &params).ok()
+    Some(Activation::Clip { min, max })
 }
 
 /// A scalar, where an `f32` holds it exactly.

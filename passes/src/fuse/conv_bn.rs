@@ -62,6 +62,7 @@ impl Rewrite for ConvBn {
 /// The number of groups of a plain convolution; `None` for other operators.
 fn group(op: &Op) -> Result<Option<usize>, Decline> {
     match op {
+        Op::Conv(c) if c.residual => Err(Decline::new("an addition lies between")),
         Op::Conv(c) if c.activation.is_some() => Err(Decline::new("an activation lies between")),
         Op::Conv(c) => Ok(usize::try_from(c.group).ok()),
         Op::ConvTranspose(c) => Ok(usize::try_from(c.group).ok()),
