@@ -107,6 +107,8 @@ fn flops(g: &Graph, node: NodeId) -> i64 {
         Op::Conv(_) => products(out, size(1) / length(1, 0)),
         Op::ConvTranspose(_) => products(size(0), size(1) / length(1, 0)),
         Op::MatMul(m) => products(out, length(0, if m.trans_a { -2 } else { -1 })),
+        Op::Product(p) => products(out, length(0, if p.matmul.trans_a { -2 } else { -1 })),
+        Op::Region(r) => out.saturating_mul(computing(r.body())),
         Op::Gemm(m) => products(out, length(0, if m.trans_a { 0 } else { 1 })),
         Op::Attention(_) => products(size(0), length(1, -2)).saturating_mul(2),
         Op::Rnn(_) => products(length(0, 0) * length(0, 1), size(1).saturating_add(size(2))),
@@ -115,6 +117,12 @@ fn flops(g: &Graph, node: NodeId) -> i64 {
         Op::Reduce(_) | Op::GlobalPool(_) => size(0),
         _ => out,
     }
+}
+
+/// How many nodes of a body calculate.
+fn computing(body: &Graph) -> i64 {
+    let source = |op: &Op| matches!(op, Op::Input(_) | Op::Const(_));
+    body.nodes().filter(|&id| !source(body.op(id))).count() as i64
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub mod encode;
 mod expand;
 pub mod flex_attention;
 pub mod forest;
+pub(crate) mod fused;
 pub mod gather;
 pub mod global_pool;
 pub mod grid;
@@ -50,6 +51,7 @@ pub mod optional;
 pub mod pad;
 pub mod pool;
 pub mod preprocess;
+pub mod product;
 pub mod qlinear;
 pub mod quantize;
 mod quantized;
@@ -59,6 +61,7 @@ mod re2;
 mod real;
 pub mod rearrange;
 pub mod reduce;
+pub mod region;
 pub mod resize;
 pub mod rnn;
 pub mod roi;
@@ -69,6 +72,7 @@ pub mod select;
 pub mod sequence;
 pub mod sequence_map;
 pub mod signal_tables;
+pub mod skip_norm;
 pub mod slice;
 pub mod softmax;
 pub mod source;
@@ -97,6 +101,7 @@ families! {
     linear: Linear;
     svm: Svm;
     matmul: MatMul, Gemm;
+    product: Product;
     conv: Conv;
     preprocess: Preprocess;
     encode: OneHotEncoder, LabelEncoder;
@@ -106,6 +111,7 @@ families! {
     conv_quantized: ConvInteger, QLinearConv;
     matmul_quantized: MatMulInteger, QLinearMatMul;
     control: If, Loop, Scan;
+    region: Region;
     pool: Pool;
     global_pool: GlobalPool;
     max_unpool: MaxUnpool;
@@ -120,6 +126,7 @@ families! {
     optional: Optional;
     batch_norm: BatchNorm;
     layer_norm: LayerNorm;
+    skip_norm: SkipNorm;
     group_norm: GroupNorm;
     lrn: Lrn;
     dropout: Dropout;
@@ -159,11 +166,15 @@ families! {
 }
 
 impl Op {
-    /// A fused operator as a graph of standard operators with the same inputs and outputs;
+    /// A fused operator as a graph of standard operators with the same inputs and outputs, for
+    /// operands of these types; an operand that is left out has an input that nothing reads.
     /// `None` for an operator that is standard itself.
-    pub fn expansion(&self) -> Option<crate::Graph> {
+    pub fn expansion(&self, operands: &[Option<&crate::Type>]) -> Option<crate::Graph> {
         match self {
-            Op::Conv(conv) => conv.expansion(),
+            Op::Conv(conv) => conv.expansion(operands),
+            Op::Product(product) => product.expansion(operands).ok(),
+            Op::SkipNorm(norm) => norm.expansion(operands).ok(),
+            Op::Region(region) => Some((**region.body()).clone()),
             _ => None,
         }
     }

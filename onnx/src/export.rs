@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use kiln_ir::{Attr, Graph, Node, NodeId, Op, Operator, Result, Value, schema};
+use kiln_ir::{Attr, Graph, Node, NodeId, Op, Operator, Result, Type, Value, schema};
 
 use crate::attribute::attr_to_proto;
 use crate::proto::attribute_proto::AttributeType;
@@ -195,19 +195,23 @@ impl Exporter {
         let node = g.node(id);
         let (domain, op) = schema::split(node.op.name());
         if domain == KILN_DOMAIN {
-            return Ok((domain.to_owned(), self.function(op, node)?));
+            return Ok((domain.to_owned(), self.function(op, g, id)?));
         }
         self.import(domain, version::needed(g, id));
         Ok((domain.to_owned(), op.to_owned()))
     }
 
-    /// Defines the function of a fused operator, one for each set of attributes.
-    fn function(&mut self, op: &str, node: &Node) -> Result<String> {
-        let key = format!("{op} {:?}", node.op.attrs());
+    /// Defines the function of a fused operator, one for each set of attributes and kinds of
+    /// operands.
+    fn function(&mut self, op: &str, g: &Graph, id: NodeId) -> Result<String> {
+        let (node, inputs) = (g.node(id), g.inputs_of(id));
+        let operands: Vec<Option<&Type>> = inputs.iter().map(|v| v.map(|v| g.ty(v))).collect();
+        let kinds: Vec<_> = operands.iter().map(|ty| ty.map(kind)).collect();
+        let key = format!("{op} {:?} {kinds:?}", node.op.attrs());
         if let Some((_, f)) = self.functions.iter().find(|(k, _)| *k == key) {
             return Ok(f.name.clone().unwrap_or_default());
         }
-        let body = node.op.expansion().ok_or_else(|| {
+        let body = node.op.expansion(&operands).ok_or_else(|| {
             kiln_ir::Error::bug(format!("`{op}` is fused, but has no body in standard operators"))
         })?;
         let graph = self.graph(&body, &HashMap::new(), usize::MAX, &mut Names::default())?;
@@ -261,6 +265,14 @@ impl Exporter {
             });
         }
         Ok(out)
+    }
+}
+
+/// What the body of a function depends on: the element type and the rank of an operand.
+fn kind(ty: &Type) -> String {
+    match ty {
+        Type::Tensor(t) => format!("{} {:?}", t.dtype, ty.rank()),
+        other => other.to_string(),
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Plan {
 /// What a backend says of a node that it has a kernel for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
-    /// Its output may lie where its first input lay.
+    /// Its first output may lie where its first input lay.
     pub in_place: bool,
 }
 
@@ -64,11 +64,12 @@ impl Plan {
         let outputs: HashSet<Value> = g.outputs().iter().map(|(_, v)| *v).collect();
         let mut values = Vec::new();
         for &node in order.iter().filter(|n| claims.contains_key(n)) {
-            let v = node.first();
-            let native =
-                g.readers(v).all(|(n, _)| claims.contains_key(&n)) && !outputs.contains(&v);
-            if let (true, Some((shape, bytes))) = (native, known(g, bindings, v)) {
-                values.push((v, shape, Life { bytes, first: at[&node], last: last(v) }));
+            for v in g.outputs_of(node).filter(|&v| v.slot() == 0 || g.is_read(v)) {
+                let native =
+                    g.readers(v).all(|(n, _)| claims.contains_key(&n)) && !outputs.contains(&v);
+                if let (true, Some((shape, bytes))) = (native, known(g, bindings, v)) {
+                    values.push((v, shape, Life { bytes, first: at[&node], last: last(v) }));
+                }
             }
         }
         let groups = share(g, &values, &claims);
@@ -136,7 +137,7 @@ fn share(g: &Graph, values: &[Planned], claims: &HashMap<NodeId, Claim>) -> Vec<
         values.iter().enumerate().map(|(i, (v, ..))| (*v, i)).collect();
     let mut group: Vec<usize> = (0..values.len()).collect();
     for (i, (v, _, life)) in values.iter().enumerate() {
-        let in_place = claims.get(&v.node).is_some_and(|c| c.in_place);
+        let in_place = v.slot() == 0 && claims.get(&v.node).is_some_and(|c| c.in_place);
         let operand = g.input_of(v.node, 0).and_then(|x| index.get(&x));
         if let (true, Some(&x)) = (in_place, operand)
             && values[x].2.last == life.first

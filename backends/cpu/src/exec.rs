@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_ir::eval::{Charge, Live};
-use kiln_ir::{Context, Error, Graph, NodeId, Operator, Result, Value, invalid};
+use kiln_ir::{Context, Dim, Error, Fact, Graph, Infer, NodeId, Operator, Result, Value, invalid};
 use kiln_plan::{Bindings, Claim, Executable, Place, Plan, Span, Step};
-use kiln_tensor::{Datum, Tensor};
+use kiln_tensor::{DType, Datum, Tensor};
 use rayon::ThreadPool;
 
 use crate::arena::Arena;
-use crate::kernel::{Args, Kernel};
-use crate::kernels::rows;
+use crate::kernel::{Args, Kernel, Operand};
+use crate::kernels::{is_f32, rows};
 
 /// A graph with its kernels prepared, and the plans of the shapes seen so far.
 pub(crate) struct Compiled {
@@ -34,7 +34,11 @@ impl Compiled {
                 (row.prepare)(&graph, id).map(|k| (id, (claim, k)))
             })
         };
-        let kernels = graph.nodes().filter_map(prepare).collect();
+        // The arena holds nothing but f32.
+        let fits = |id: &NodeId| {
+            graph.outputs_of(*id).all(|v| is_f32(&graph, v) || v.slot() > 0 && !graph.is_read(v))
+        };
+        let kernels = graph.nodes().filter(fits).filter_map(prepare).collect();
         let (plans, arenas) = (Mutex::default(), Mutex::default());
         Ok(Self { graph, kernels, plans, arenas, pool })
     }
@@ -84,12 +88,6 @@ struct Run<'a> {
     arena: Arena,
 }
 
-/// Where an operand's elements are.
-enum Operand<'a> {
-    Held(&'a Tensor),
-    Arena(Span, &'a [usize]),
-}
-
 impl Run<'_> {
     fn all(&mut self) -> Result<Vec<Datum>> {
         let g = &self.compiled.graph;
@@ -136,81 +134,141 @@ impl Run<'_> {
         in_place: bool,
         kernel: &dyn Kernel,
     ) -> Result<()> {
-        let (g, v) = (&self.compiled.graph, node.first());
-        let mut operands = Vec::with_capacity(inputs.len());
-        for x in inputs.iter().flatten() {
-            operands.push(match (self.plan.place(*x), self.held.get(*x), g.constant_of(*x)) {
-                (Place::Arena(span, shape), ..) => Operand::Arena(*span, shape),
-                (_, Some(d), _) => Operand::Held(d.as_tensor()?),
-                (_, _, Some(t)) => Operand::Held(t),
-                _ => return Err(Error::bug("a value is read before it is made")),
+        let (g, plan) = (&*self.compiled.graph, self.plan);
+        let outputs: Vec<Value> = g.outputs_of(node).collect();
+        let sites = sites(g, plan, &self.held, inputs)?;
+        let mut made = self.results(node, &outputs, &sites)?;
+        let writes: Vec<Span> = outputs.iter().filter_map(|&v| span(plan, v)).collect();
+        let first = span(plan, outputs[0]);
+        let own = in_place && matches!(&sites[0], Some(Site::Arena(s, _)) if Some(*s) == first);
+        let reads: Vec<Span> = (sites.iter().skip(usize::from(own)).flatten())
+            .filter_map(|s| if let Site::Arena(s, _) = s { Some(*s) } else { None })
+            .collect();
+        let (writes, reads) = self.arena.split(&writes, &reads)?;
+        let inputs = operands(&sites, own, &mut reads.into_iter())?;
+        let mut writes = writes.into_iter();
+        let mut results = Vec::with_capacity(outputs.len());
+        for (&v, made) in outputs.iter().zip(&mut made) {
+            results.push(match (plan.place(v), made) {
+                (Place::Arena(_, shape), _) => writes.next().map(|w| (&shape[..], w)),
+                (Place::Held, Some((shape, data))) => Some((&shape[..], &mut data[..])),
+                (Place::Held, None) => None,
             });
         }
-        match self.plan.place(v) {
-            Place::Arena(span, shape) => {
-                let own = matches!(operands.first(), Some(Operand::Arena(s, _)) if s == span);
-                let own = in_place && own;
-                let reads: Vec<Span> = (operands.iter().skip(usize::from(own)))
-                    .filter_map(|o| match o {
-                        Operand::Arena(s, _) => Some(*s),
-                        Operand::Held(_) => None,
-                    })
-                    .collect();
-                let (out, slices) = self.arena.split(*span, &reads)?;
-                let mut slices = slices.into_iter();
-                let inputs = views(&operands, own, &mut slices)?;
-                kernel.run(Args { inputs, shape, out, in_place: own, cancel: &self.cx.cancel })
-            }
-            Place::Held => {
-                let reads: Vec<&[f32]> = (operands.iter())
-                    .filter_map(|o| match o {
-                        Operand::Arena(s, _) => Some(self.arena.read(*s)),
-                        Operand::Held(_) => None,
-                    })
-                    .collect();
-                let inputs = views(&operands, false, &mut reads.into_iter())?;
-                let shape = result_shape(g, node, &inputs)?;
-                let mut out = self.cx.zeros::<f32>(&shape)?;
-                let (out_, cancel) = (&mut out[..], &self.cx.cancel);
-                kernel.run(Args { inputs, shape: &shape, out: out_, in_place: false, cancel })?;
-                self.held.insert(v, Tensor::from_vec(&shape, out)?.into())
+        let more = results.split_off(1);
+        let Some((shape, out)) = results.pop().flatten() else {
+            return Err(Error::bug("a kernel has no room for its result"));
+        };
+        kernel.run(Args { inputs, shape, out, more, in_place: own, cancel: &self.cx.cancel })?;
+        for (&v, made) in outputs.iter().zip(made) {
+            if let Some((shape, data)) = made.filter(|_| g.is_read(v)) {
+                self.held.insert(v, Tensor::from_vec(&shape, data)?.into())?;
             }
         }
+        Ok(())
     }
+
+    /// Room for each output that lies outside of the arena: the first, and those that are read.
+    fn results(
+        &self,
+        node: NodeId,
+        outputs: &[Value],
+        sites: &[Option<Site<'_>>],
+    ) -> Result<Vec<Option<Made>>> {
+        let g = &self.compiled.graph;
+        let needed =
+            |v: Value| *self.plan.place(v) == Place::Held && (v == outputs[0] || g.is_read(v));
+        if !outputs.iter().any(|&v| needed(v)) {
+            return Ok(outputs.iter().map(|_| None).collect());
+        }
+        let shapes = result_shapes(g, node, sites)?;
+        let room = |(&v, shape): (&Value, Option<Vec<usize>>)| match (needed(v), shape) {
+            (false, _) => Ok(None),
+            (true, Some(shape)) => {
+                let data = self.cx.zeros::<f32>(&shape)?;
+                Ok(Some((shape, data)))
+            }
+            (true, None) => invalid!("the shape of the result is not known"),
+        };
+        outputs.iter().zip(shapes).map(room).collect()
+    }
+}
+
+/// A result that lies outside of the arena: its shape and its elements.
+type Made = (Vec<usize>, Vec<f32>);
+
+/// Where an operand's elements are.
+enum Site<'a> {
+    Held(&'a Tensor),
+    Arena(Span, &'a [usize]),
+}
+
+fn span(plan: &Plan, v: Value) -> Option<Span> {
+    match plan.place(v) {
+        Place::Arena(span, _) => Some(*span),
+        Place::Held => None,
+    }
+}
+
+fn sites<'a>(
+    g: &'a Graph,
+    plan: &'a Plan,
+    held: &'a Live<'_>,
+    inputs: &[Option<Value>],
+) -> Result<Vec<Option<Site<'a>>>> {
+    let site = |v: Value| match (plan.place(v), held.get(v), g.constant_of(v)) {
+        (Place::Arena(span, shape), ..) => Ok(Site::Arena(*span, shape)),
+        (_, Some(d), _) => Ok(Site::Held(d.as_tensor()?)),
+        (_, _, Some(t)) => Ok(Site::Held(t)),
+        _ => Err(Error::bug("a value is read before it is made")),
+    };
+    inputs.iter().map(|v| v.map(site).transpose()).collect()
 }
 
 /// The operands as kernels see them.
-fn views<'a>(
-    operands: &'a [Operand<'a>],
+fn operands<'a>(
+    sites: &[Option<Site<'a>>],
     first_is_out: bool,
     arena: &mut dyn Iterator<Item = &'a [f32]>,
-) -> Result<Vec<(&'a [usize], &'a [f32])>> {
+) -> Result<Vec<Option<Operand<'a>>>> {
     let none: &[f32] = &[];
-    (operands.iter().enumerate())
-        .map(|(i, o)| match o {
-            Operand::Arena(_, shape) if i == 0 && first_is_out => Ok((*shape, none)),
-            Operand::Arena(_, shape) => Ok((*shape, arena.next().unwrap_or(none))),
-            Operand::Held(t) => Ok((t.shape(), t.as_slice::<f32>()?)),
-        })
-        .collect()
+    let operand = |(i, site): (usize, &Option<Site<'a>>)| {
+        let (shape, data, other) = match site {
+            None => return Ok(None),
+            Some(Site::Arena(_, shape)) if i == 0 && first_is_out => (*shape, none, None),
+            Some(Site::Arena(_, shape)) => (*shape, arena.next().unwrap_or(none), None),
+            Some(Site::Held(t)) if t.dtype() == DType::F32 => (t.shape(), t.as_slice()?, None),
+            Some(Site::Held(t)) => (t.shape(), none, Some(*t)),
+        };
+        Ok(Some(Operand { shape, data, other }))
+    };
+    sites.iter().enumerate().map(operand).collect()
 }
 
-/// The shape of a kernel's result for concrete operands, by the operator's own inference.
-fn result_shape(g: &Graph, node: NodeId, inputs: &[(&[usize], &[f32])]) -> Result<Vec<usize>> {
-    let facts: Vec<kiln_ir::Fact> = (inputs.iter())
-        .map(|(s, _)| {
-            let dims = s.iter().map(|&d| kiln_ir::Dim::from(d)).collect();
-            kiln_ir::Fact::shaped(kiln_tensor::DType::F32, dims)
-        })
-        .collect();
-    let mut facts = facts.iter();
-    let seen = (g.inputs_of(node).iter())
-        .map(|v| v.and_then(|v| facts.next().map(|f| (f, g.constant_of(v)))))
-        .collect();
-    let made = g.op(node).infer(&mut kiln_ir::Infer::new(seen, &mut 0))?;
-    let shape = made.first().and_then(|f| f.ty.as_tensor().ok()?.static_shape());
-    match shape {
-        Some(s) => Ok(s),
-        None => invalid!("the shape of the result is not known"),
-    }
+/// The shapes of a kernel's results for concrete operands, by the operator's own inference;
+/// `None` for one that it cannot tell.
+fn result_shapes(
+    g: &Graph,
+    node: NodeId,
+    sites: &[Option<Site<'_>>],
+) -> Result<Vec<Option<Vec<usize>>>> {
+    let fact = |site: &Site<'_>| {
+        let (shape, dtype) = match site {
+            Site::Held(t) => (t.shape(), t.dtype()),
+            Site::Arena(_, shape) => (*shape, DType::F32),
+        };
+        Fact::shaped(dtype, shape.iter().map(|&d| Dim::from(d)).collect())
+    };
+    let facts: Vec<Option<Fact>> = sites.iter().map(|s| s.as_ref().map(fact)).collect();
+    let known = |site: &Option<Site<'_>>, v: Option<Value>| match site {
+        // What says how much is taken is there to be read.
+        Some(Site::Held(t)) if t.dtype() != DType::F32 => Some((*t).clone()),
+        _ => v.and_then(|v| g.constant_of(v)).cloned(),
+    };
+    let known: Vec<Option<Tensor>> =
+        sites.iter().zip(g.inputs_of(node)).map(|(s, v)| known(s, v)).collect();
+    let seen = facts.iter().zip(&known);
+    let seen = seen.map(|(f, k)| f.as_ref().map(|f| (f, k.as_ref()))).collect();
+    let made = g.op(node).infer(&mut Infer::new(seen, &mut 0))?;
+    Ok(made.iter().map(|f| f.ty.as_tensor().ok()?.static_shape()).collect())
 }

@@ -1,25 +1,63 @@
 //! What a kernel is: a table row that prepares, and a prepared thing that runs.
 
-use kiln_ir::{Cancel, Graph, NodeId, Result};
+use kiln_ir::{Cancel, Error, Graph, NodeId, Result};
+use kiln_tensor::Tensor;
 
-/// The operands of one run of one kernel, all `f32`.
-pub struct Args<'a> {
-    /// The operands: shape and elements. Where the kernel runs in place, the first one's
-    /// elements are in `out`, and the slice here is empty.
-    pub inputs: Vec<(&'a [usize], &'a [f32])>,
-    /// The shape of the result.
+/// One operand of a run.
+#[derive(Clone, Copy)]
+pub struct Operand<'a> {
+    /// The shape.
     pub shape: &'a [usize],
-    /// The result; holds the first operand where the kernel runs in place, else anything.
+    /// The elements; none where they are no `f32`, and none of the first operand where the
+    /// kernel runs in place.
+    pub data: &'a [f32],
+    /// The tensor of an operand whose elements are no `f32`.
+    pub other: Option<&'a Tensor>,
+}
+
+/// The operands and the results of one run of one kernel.
+pub struct Args<'a> {
+    /// The operands; `None` where one is left out.
+    pub inputs: Vec<Option<Operand<'a>>>,
+    /// The shape of the first result.
+    pub shape: &'a [usize],
+    /// The first result; holds the first operand where the kernel runs in place, else anything.
     pub out: &'a mut [f32],
+    /// Shape and elements of the other results; `None` where nothing reads one.
+    pub more: Vec<Option<(&'a [usize], &'a mut [f32])>>,
     /// Whether `out` holds the first operand.
     pub in_place: bool,
     /// Polled in long loops.
     pub cancel: &'a Cancel,
 }
 
+impl<'a> Args<'a> {
+    /// Operand `i`, where it is there.
+    pub fn optional(&self, i: usize) -> Option<Operand<'a>> {
+        self.inputs.get(i).copied().flatten()
+    }
+
+    /// Shape and elements of operand `i`, where it is there.
+    pub fn floats(&self, i: usize) -> Option<(&'a [usize], &'a [f32])> {
+        self.optional(i).map(|o| (o.shape, o.data))
+    }
+
+    /// Shape and elements of operand `i`, which must be there.
+    pub fn input(&self, i: usize) -> Result<(&'a [usize], &'a [f32])> {
+        self.floats(i).ok_or_else(|| Error::invalid(format!("input {i} is missing")))
+    }
+
+    /// The integers of operand `i`, where it is there.
+    pub fn ints(&self, i: usize) -> Result<Option<Vec<i64>>> {
+        let Some(o) = self.optional(i) else { return Ok(None) };
+        let missing = || Error::bug(format!("input {i} of a kernel holds no integers"));
+        Ok(Some(o.other.ok_or_else(missing)?.to_vec::<i64>()?))
+    }
+}
+
 /// A kernel made ready for one node: weights packed, attributes read.
 pub trait Kernel: Send + Sync {
-    /// Calculates the node's only output.
+    /// Calculates the node's outputs.
     fn run(&self, args: Args<'_>) -> Result<()>;
 }
 
@@ -33,6 +71,7 @@ pub struct Row {
     pub graphs: &'static [&'static str],
     /// Whether the result may lie where the first operand lay.
     pub in_place: bool,
-    /// Makes it ready for a node; `None` where it does not take the node.
+    /// Makes it ready for a node; `None` where it does not take the node. Outputs that are read
+    /// must be `f32`.
     pub prepare: fn(&Graph, NodeId) -> Option<Box<dyn Kernel>>,
 }

@@ -1,25 +1,49 @@
 //! The kernel table. A node that no row takes is run by its definition.
 
+mod attention;
 mod conv;
 mod elementwise;
 mod gemm;
 mod gemv;
+mod math;
 mod matmul;
+mod movement;
+mod norm;
+mod pool;
+mod reduce;
+mod softmax;
+mod tiles;
 mod widest;
 
-use kiln_ir::{Graph, Type, Value};
+use kiln_ir::{Graph, NodeId, Type, Value};
 use kiln_tensor::DType;
 
 use crate::kernel::Row;
 
 /// Every kernel; the first row that takes a node runs it.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
-    [conv::ROWS, matmul::ROWS, elementwise::ROWS].into_iter().flatten()
+    let all = [
+        conv::ROWS,
+        matmul::ROWS,
+        attention::ROWS,
+        elementwise::ROWS,
+        norm::ROWS,
+        softmax::ROWS,
+        reduce::ROWS,
+        pool::ROWS,
+        movement::ROWS,
+    ];
+    all.into_iter().flatten()
 }
 
 /// Whether a value is an `f32` tensor of known rank.
-fn is_f32(g: &Graph, v: Value) -> bool {
+pub(crate) fn is_f32(g: &Graph, v: Value) -> bool {
     matches!(g.ty(v), Type::Tensor(t) if t.dtype == DType::F32 && t.shape.is_some())
+}
+
+/// Whether every operand of a node is one.
+fn all_f32(g: &Graph, id: NodeId) -> bool {
+    g.inputs_of(id).iter().flatten().all(|v| is_f32(g, *v))
 }
 
 /// Small values that sums represent exactly.

@@ -3,9 +3,9 @@
 use kiln_tensor::{DType, Float, Tensor};
 
 use crate::ops::real::narrow;
-use crate::ops::unary::{Curve, Function, Unary};
+use crate::ops::unary::{Curve, Function, GeluForm, Unary};
 use crate::schema::{self, NodeSpec};
-use crate::{Attrs, Graph, Result, Value, invalid};
+use crate::{Attrs, Graph, Operator, Result, Value, invalid};
 
 /// A function of one element, applied where the result is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,6 +20,10 @@ pub enum Activation {
     HardSwish,
     /// ONNX `Mish`.
     Mish,
+    /// ONNX `Gelu` by erf.
+    Gelu,
+    /// ONNX `Gelu` by tanh.
+    GeluTanh,
     /// ONNX `LeakyRelu`.
     LeakyRelu {
         /// The slope below 0.
@@ -52,7 +56,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// The ONNX operator.
+    /// The ONNX operator; `GeluTanh` for the form of `Gelu` by tanh.
     pub fn name(self) -> &'static str {
         match self {
             Self::Relu => "Relu",
@@ -60,6 +64,8 @@ impl Activation {
             Self::Tanh => "Tanh",
             Self::HardSwish => "HardSwish",
             Self::Mish => "Mish",
+            Self::Gelu => "Gelu",
+            Self::GeluTanh => "GeluTanh",
             Self::LeakyRelu { .. } => "LeakyRelu",
             Self::Elu { .. } => "Elu",
             Self::Swish { .. } => "Swish",
@@ -87,6 +93,8 @@ impl Activation {
             "Tanh" => Self::Tanh,
             "HardSwish" => Self::HardSwish,
             "Mish" => Self::Mish,
+            "Gelu" => Self::Gelu,
+            "GeluTanh" => Self::GeluTanh,
             "LeakyRelu" => Self::LeakyRelu { alpha: p(0, 0.01) },
             "Elu" => Self::Elu { alpha: p(0, 1.0) },
             "Swish" => Self::Swish { alpha: p(0, 1.0) },
@@ -94,6 +102,16 @@ impl Activation {
             "Clip" => Self::Clip { min: p(0, f32::MIN), max: p(1, f32::MAX) },
             other => invalid!("`{other}` is no activation that an operator can end with"),
         })
+    }
+
+    /// The activation that an elementwise operator is, if it is one.
+    pub fn of(op: Unary) -> Option<Self> {
+        let (name, params) = match op {
+            Unary::Gelu(GeluForm::Tanh) => ("GeluTanh", vec![]),
+            Unary::Curve(_, a, b) => (op.name(), vec![a, b]),
+            _ => (op.name(), vec![]),
+        };
+        Self::new(name, &params).ok()
     }
 
     /// Takes `activation` and `activation_params`, where they are there.
@@ -120,6 +138,8 @@ impl Activation {
             Self::Tanh => Function::Tanh.apply(x),
             Self::HardSwish => Function::HardSwish.apply(x),
             Self::Mish => Function::Mish.apply(x),
+            Self::Gelu => Unary::Gelu(GeluForm::Exact).float(x),
+            Self::GeluTanh => Unary::Gelu(GeluForm::Tanh).float(x),
             Self::LeakyRelu { alpha } => Curve::LeakyRelu.apply(x, alpha, 0.0),
             Self::Elu { alpha } => Curve::Elu.apply(x, alpha, 0.0),
             Self::Swish { alpha } => Curve::Swish.apply(x, alpha, 0.0),
@@ -141,6 +161,8 @@ impl Activation {
             Self::Tanh => unary(g, Unary::Function(Function::Tanh)),
             Self::HardSwish => unary(g, Unary::Function(Function::HardSwish)),
             Self::Mish => unary(g, Unary::Function(Function::Mish)),
+            Self::Gelu => unary(g, Unary::Gelu(GeluForm::Exact)),
+            Self::GeluTanh => unary(g, Unary::Gelu(GeluForm::Tanh)),
             Self::LeakyRelu { alpha } => unary(g, Unary::Curve(Curve::LeakyRelu, alpha, 0.0)),
             Self::Elu { alpha } => unary(g, Unary::Curve(Curve::Elu, alpha, 0.0)),
             Self::Swish { alpha } => unary(g, Unary::Curve(Curve::Swish, alpha, 0.0)),
@@ -177,6 +199,8 @@ mod tests {
             Activation::Tanh,
             Activation::HardSwish,
             Activation::Mish,
+            Activation::Gelu,
+            Activation::GeluTanh,
             Activation::LeakyRelu { alpha: 0.5 },
             Activation::Elu { alpha: 2.0 },
             Activation::Swish { alpha: 1.5 },
@@ -199,5 +223,17 @@ mod tests {
         assert!(clip.apply(f32::NAN).is_nan());
         assert_eq!(Activation::LeakyRelu { alpha: 0.5 }.apply(-2f64), -1.0);
         assert_eq!(Activation::HardSwish.apply(3f32), 3.0);
+        assert!((Activation::Gelu.apply(1f64) - 0.841_344_746).abs() < 1e-9);
+        assert!((Activation::GeluTanh.apply(1f64) - 0.841_191_991).abs() < 1e-9);
+    }
+
+    #[test]
+    fn operators_that_are_activations() {
+        let of = Activation::of;
+        assert_eq!(of(Unary::Gelu(GeluForm::Tanh)), Some(Activation::GeluTanh));
+        assert_eq!(of(Unary::Gelu(GeluForm::Exact)), Some(Activation::Gelu));
+        let leaky = Unary::Curve(Curve::LeakyRelu, 0.5, 0.0);
+        assert_eq!(of(leaky), Some(Activation::LeakyRelu { alpha: 0.5 }));
+        assert_eq!(of(Unary::Neg), None);
     }
 }

@@ -1,17 +1,18 @@
-//! Convolutions over any number of spatial axes, with a fused activation.
+//! Convolutions over any number of spatial axes, with a fused addition and activation.
 //!
 //! ```text
 //! y = Conv(x: f32[N,C,H,W], w: f32[M,C/group,kH,kW], b: f32[M])      y: f32[N,M,oH,oW]
+//! y = ai.kiln.Conv(x, w, b, z: f32[N,M,oH,oW])      y = act(Conv(x, w, b) + z)
 //! ```
 
 use std::ops::RangeInclusive;
 
 use kiln_tensor::shape::numel;
-use kiln_tensor::{DType, Datum, Number};
+use kiln_tensor::{Datum, Number};
 
 use crate::eval::{optional, tensor};
 use crate::ops::activation::Activation;
-use crate::ops::binary::Binary;
+use crate::ops::fused::{self, Body};
 use crate::ops::real::{Ticks, axpy, is_real, match_real, narrow, widen};
 use crate::ops::window::{Axis, Tap, Window};
 use crate::{
@@ -26,53 +27,54 @@ pub struct Conv {
     pub window: Box<Window>,
     /// How many groups the channels fall into.
     pub group: i64,
-    /// What is applied to the result.
+    /// Whether input 3, of the shape of the result, is added to it.
+    pub residual: bool,
+    /// What is applied to the sum.
     pub activation: Option<Activation>,
 }
 
 /// The schema rows of this family.
 pub const SCHEMAS: &[Schema] = &[
     Schema { name: "Conv", since: 1, build: |b| Ok(Conv::take(&mut b.attrs)?.into()) },
-    Schema { name: "ai.kiln.Conv", since: 1, build: |b| Ok(Conv::take(&mut b.attrs)?.into()) },
+    Schema { name: "ai.kiln.Conv", since: 1, build: fused },
     Schema { name: "com.microsoft.FusedConv", since: 1, build: fused },
 ];
 
-/// A convolution, a fourth input that is added to it, an activation.
+/// A convolution, a fourth input that may be added to it, an activation.
 fn fused(b: &mut Build<'_>) -> Result<Built> {
     let mut conv = Conv::take(&mut b.attrs)?;
-    let Some(z) = b.inputs.get(3).copied().flatten() else { return Ok(conv.into()) };
-    let activation = conv.activation.take();
-    let dtype = b.dtype(0)?;
-    let name = b.name.clone();
-    let y = b.graph.add(&name, conv, &b.inputs[..3])?.first();
-    let mut y = b.node(Binary::Add, &[y, z])?;
-    if let Some(a) = activation {
-        y = a.add(b.graph, &name, dtype, y)?;
-    }
-    Ok(y.into())
+    conv.residual = b.inputs.get(3).is_some_and(Option::is_some);
+    Ok(conv.into())
 }
 
 impl Conv {
     fn take(attrs: &mut Attrs) -> Result<Self> {
         Ok(Self {
             group: attrs.take("group")?.unwrap_or(1),
+            residual: false,
             activation: Activation::take(attrs)?,
             window: Box::new(Window::take(attrs)?),
         })
     }
 
-    /// The convolution and its activation as two standard nodes; `None` where there is no
-    /// activation.
-    pub fn expansion(&self) -> Option<Graph> {
-        let activation = self.activation?;
-        let mut g = Graph::new();
-        let operands =
-            ["x", "w", "b"].map(|name| Some(g.input(name, Type::tensor(DType::F32, None))));
-        let conv = Conv { activation: None, ..self.clone() };
-        let y = g.add("conv", conv, &operands).ok()?.first();
-        let y = activation.add(&mut g, "y", DType::F32, y).ok()?;
-        g.set_outputs(vec![("y".into(), y)]);
-        Some(g)
+    /// Whether it does more than a convolution of the standard.
+    pub fn is_fused(&self) -> bool {
+        self.residual || self.activation.is_some()
+    }
+
+    /// The same in standard operators, for operands of these types; `None` where it is standard.
+    pub(crate) fn expansion(&self, operands: &[Option<&Type>]) -> Option<Graph> {
+        self.is_fused().then(|| self.expand(operands).ok()).flatten()
+    }
+
+    fn expand(&self, operands: &[Option<&Type>]) -> Result<Graph> {
+        let mut body = Body::new(&["x", "w", "b", "z"], operands)?;
+        let conv = Conv { residual: false, activation: None, ..self.clone() };
+        let inputs = [0, 1, 2].map(|i| body.operand(i));
+        let y = body.graph.add("conv", conv, &inputs)?.first();
+        let y = body.plus(y, 3)?;
+        let y = body.activate(y, self.activation)?;
+        Ok(body.returns(&[("y", y)]))
     }
 }
 
@@ -257,7 +259,7 @@ pub(crate) fn add_bias<T: Number>(y: &mut [T], shape: &[usize], bias: &[T]) -> R
 
 impl Operator for Conv {
     fn name(&self) -> &str {
-        if self.activation.is_some() { "ai.kiln.Conv" } else { "Conv" }
+        if self.is_fused() { "ai.kiln.Conv" } else { "Conv" }
     }
 
     fn attrs(&self) -> Attrs {
@@ -266,18 +268,22 @@ impl Operator for Conv {
     }
 
     fn arity(&self) -> RangeInclusive<usize> {
-        2..=3
+        if self.residual { 2..=4 } else { 2..=3 }
     }
 
     fn infer(&self, cx: &mut Infer<'_>) -> Result<Vec<Fact>> {
         cx.dtype_in(0, is_real)?;
-        let dtype = cx.same_dtype(0..3)?;
+        let dtype = cx.same_dtype(0..4)?;
         let out = infer_dims(&self.window, self.group, cx, 1)?;
         if cx.has(2)
             && let (Some(b), Some(y)) = (cx.shape(2)?, &out)
         {
             check_bias(b, &y[1])?;
         }
+        if self.residual != cx.has(3) {
+            invalid!("a residual convolution, and no other, has input 3");
+        }
+        fused::fits(cx, 3, out.as_deref())?;
         Ok(vec![Fact::tensor(dtype, out)])
     }
 
@@ -289,14 +295,10 @@ impl Operator for Conv {
             if let Some(b) = optional(inputs, 2)? {
                 add_bias(&mut y, &s.shape, &widen::<R>(b)?)?;
             }
-            if let Some(a) = self.activation {
-                // What is fused is still calculated on results in the type of the tensors.
-                let t = narrow(x.dtype(), &[y.len()], y)?;
-                y = widen::<R>(&t)?.iter().map(|&y| a.apply(y)).collect();
-            }
             narrow(x.dtype(), &s.shape, y)?
         }, else invalid!("Conv takes no {}", x.dtype()));
-        Ok(vec![y.into()])
+        let z = inputs.get(3).copied().flatten();
+        Ok(vec![fused::finish(cx, y, &[z], self.activation)?.into()])
     }
 }
 
@@ -357,14 +359,35 @@ mod tests {
         let y = run1(text, &[x.clone(), t(&[1, 1, 1], &[1.0])]).expect("runs");
         assert_eq!(y, t(&[1, 1, 2], &[-1.0, 4.0]));
         let g = text::parse(text).expect("parses");
-        let conv = g.op(g.outputs()[0].1.node).clone();
-        let wide = text::print(&conv.expansion().expect("fused"));
-        assert!(wide.contains("= Conv(x, w, b)") && wide.contains("LeakyRelu("), "{wide}");
+        let node = g.outputs()[0].1.node;
+        let (conv, inputs) = (g.op(node), g.inputs_of(node));
+        let operands: Vec<_> = inputs.iter().map(|v| v.map(|v| g.ty(v))).collect();
+        let wide = text::print(&conv.expansion(&operands).expect("fused"));
+        assert!(wide.contains("= Conv(x, w)") && wide.contains("LeakyRelu("), "{wide}");
         let fused = "y = com.microsoft.FusedConv(x: f32[1,1,2], w: f32[1,1,1], _, z: f32[1,1,2]) \
                      {activation=\"Relu\"}\nreturn y";
         let inputs = [x, t(&[1, 1, 1], &[1.0]), t(&[1, 1, 2], &[1.0, 1.0])];
         let y = run(fused, &inputs).expect("runs");
         assert_eq!(y[0].as_tensor().expect("tensor"), &t(&[1, 1, 2], &[0.0, 5.0]));
+    }
+
+    #[test]
+    fn a_residual_is_added_before_the_activation() {
+        let text = "y = ai.kiln.Conv(x: f32[1,1,2], w: f32[1,1,1], _, z: f32[1,1,2]) \
+                    {activation=\"Relu\"}\nreturn y";
+        let (x, w) = (t(&[1, 1, 2], &[-2.0, 4.0]), t(&[1, 1, 1], &[1.0]));
+        let given = [x, w, t(&[1, 1, 2], &[3.0, -5.0])];
+        assert_eq!(run1(text, &given).expect("runs"), t(&[1, 1, 2], &[1.0, 0.0]));
+        let plain = text.replace(" {activation=\"Relu\"}", "");
+        assert_eq!(run1(&plain, &given).expect("runs"), t(&[1, 1, 2], &[1.0, -1.0]));
+        let g = text::parse(&plain).expect("parses");
+        assert!(text::print(&g).contains("ai.kiln.Conv(x, w, _, z)"));
+        let node = g.outputs()[0].1.node;
+        let inputs = g.inputs_of(node);
+        let operands: Vec<_> = inputs.iter().map(|v| v.map(|v| g.ty(v))).collect();
+        let wide = text::print(&g.op(node).expansion(&operands).expect("fused"));
+        assert!(wide.contains("Conv(x, w)") && wide.contains("Add(conv, z)"), "{wide}");
+        assert!(types(&text.replace("z: f32[1,1,2]", "z: f32[1,1,3]")).is_err());
     }
 
     #[test]

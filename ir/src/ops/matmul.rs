@@ -88,7 +88,7 @@ fn takes(d: DType) -> bool {
 }
 
 /// The order in which the axes of an operand are read; `None` where it is their own.
-fn order(rank: usize, trans: bool, trans_batch: bool) -> Option<Vec<usize>> {
+pub(crate) fn order(rank: usize, trans: bool, trans_batch: bool) -> Option<Vec<usize>> {
     if rank < 2 || !(trans || trans_batch) {
         return None;
     }

@@ -81,22 +81,11 @@ impl Operator for Slice {
 
     fn eval(&self, cx: &Context, inputs: &[Option<&Datum>]) -> Result<Vec<Datum>> {
         let x = tensor(inputs, 0)?;
-        let ints = |i: usize| tensor(inputs, i).and_then(|t| Ok(t.to_vec::<i64>()?));
-        let (starts, ends) = (ints(1)?, ints(2)?);
-        let all = |default: Vec<i64>, i: usize| match optional(inputs, i) {
-            Ok(Some(_)) => ints(i),
-            other => other.map(|_| default),
+        let ints = |i: usize| -> Result<Option<Vec<i64>>> {
+            Ok(optional(inputs, i)?.map(Tensor::to_vec::<i64>).transpose()?)
         };
-        let axes = all((0..starts.len() as i64).collect(), 3)?;
-        let steps = all(vec![1; axes.len()], 4)?;
-        check_counts(axes.len(), [Some(starts.len()), Some(ends.len())])?;
-        check_counts(axes.len(), [Some(steps.len()), None])?;
-        let mut runs: Vec<Run> =
-            x.shape().iter().map(|&n| Run { start: 0, step: 1, len: n }).collect();
-        for (k, &axis) in axes.iter().enumerate() {
-            let axis = shape::axis(axis, x.rank())?;
-            runs[axis] = run(x.shape()[axis], starts[k], ends[k], steps[k])?;
-        }
+        let lists = [ints(1)?, ints(2)?, ints(3)?, ints(4)?];
+        let runs = runs(x.shape(), lists)?;
         let out: Vec<usize> = runs.iter().map(|r| r.len).collect();
         if cx.numel(x.dtype(), &out)? == 0 {
             return Ok(vec![Tensor::zeros(x.dtype(), &out)?.into()]);
@@ -115,12 +104,33 @@ fn check_counts(axes: usize, lens: [Option<usize>; 2]) -> Result<()> {
     }
 }
 
+/// What a slice takes of each axis of a shape; the lists are inputs 1 to 4: starts, ends, axes
+/// and steps.
+pub fn runs(x: &[usize], lists: [Option<Vec<i64>>; 4]) -> Result<Vec<Run>> {
+    let [Some(starts), Some(ends), axes, steps] = lists else {
+        invalid!("a slice needs starts and ends");
+    };
+    let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = steps.unwrap_or_else(|| vec![1; axes.len()]);
+    check_counts(axes.len(), [Some(starts.len()), Some(ends.len())])?;
+    check_counts(axes.len(), [Some(steps.len()), None])?;
+    let mut runs: Vec<Run> = x.iter().map(|&n| Run { start: 0, step: 1, len: n }).collect();
+    for (k, &axis) in axes.iter().enumerate() {
+        let axis = shape::axis(axis, x.len())?;
+        runs[axis] = run(x[axis], starts[k], ends[k], steps[k])?;
+    }
+    Ok(runs)
+}
+
 /// Some places of an axis: `len` of them from `start` in steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Run {
-    start: usize,
-    step: i64,
-    len: usize,
+pub struct Run {
+    /// The first place.
+    pub start: usize,
+    /// From one place to the next; not 0.
+    pub step: i64,
+    /// How many.
+    pub len: usize,
 }
 
 impl Run {

@@ -1,6 +1,8 @@
 //! Convolution of `f32` in one and two dimensions as a product of packed panels: the columns
 //! are the positions of the window, gathered block by block, so nothing large is unrolled.
 
+use std::borrow::Cow;
+
 use kiln_ir::ops::activation::Activation;
 use kiln_ir::ops::conv::Conv;
 use kiln_ir::ops::window::Axis;
@@ -8,13 +10,15 @@ use kiln_ir::{Graph, NodeId, Op, Result, invalid};
 use rayon::prelude::*;
 
 use super::gemm::{NC, NR, PackedA, multiply};
-use super::is_f32;
+use super::tiles::Spread;
+use super::{is_f32, math};
 use crate::kernel::{Args, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
     name: "conv_nchw_f32",
-    what: "Conv in 1 and 2 dimensions: gathered columns, packed panels",
+    what: "Conv in 1 and 2 dimensions: gathered columns, packed panels, residual and activation \
+           on the way out",
     graphs: &[
         "w = f32[4,3,3,3]\ny = Conv(x: f32[2,3,9,8], w, b: f32[4]) {pads=[1,1,1,1]}\nreturn y",
         "w = f32[4,2,3,2]\n\
@@ -25,6 +29,10 @@ pub(super) static ROWS: &[Row] = &[Row {
         "y = Conv(x: f32[2,4,5,5], v: f32[6,2,3,2], b: f32[6]) {group=2}\nreturn y",
         "w = f32[4,3,1,1]\n\
          y = ai.kiln.Conv(x: f32[1,3,33,33], w) {activation=\"Relu\"}\nreturn y",
+        "w = f32[4,2,3,3]\ny = ai.kiln.Conv(x: f32[2,4,9,9], w, b: f32[4], z: f32[2,4,7,7]) \
+         {group=2, activation=\"Swish\"}\nreturn y",
+        "w = f32[5,3,1,1]\ny = ai.kiln.Conv(x: f32[1,3,30,30], w, _, z: f32[5,1,1]) \
+         {activation=\"GeluTanh\"}\nreturn y",
     ],
     in_place: false,
     prepare,
@@ -33,7 +41,7 @@ pub(super) static ROWS: &[Row] = &[Row {
 fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let Op::Conv(op) = g.op(id) else { return None };
     let inputs = g.inputs_of(id);
-    if inputs.len() > 3 || !inputs.iter().flatten().all(|v| is_f32(g, *v)) {
+    if !inputs.iter().flatten().all(|v| is_f32(g, *v)) {
         return None;
     }
     let w = inputs.get(1).copied().flatten()?;
@@ -113,7 +121,7 @@ impl Kernel for Direct {
         match &self.weights {
             Some(weights) => run(&self.op, weights, args),
             None => {
-                let (shape, w) = args.inputs[1];
+                let (shape, w) = args.input(1)?;
                 run(&self.op, &Weights::pack(&self.op, shape, w)?, args)
             }
         }
@@ -122,8 +130,10 @@ impl Kernel for Direct {
 
 fn run(op: &Conv, weights: &Weights, args: Args<'_>) -> Result<()> {
     let Weights { groups, rows, inner, kernel } = weights;
-    let (shape, x) = args.inputs[0];
-    let bias = args.inputs.get(2).map(|(_, b)| *b);
+    let (shape, x) = args.input(0)?;
+    let bias = args.floats(2).map(|(_, b)| b);
+    let residual = residual(&args)?;
+    let residual = residual.as_deref();
     let channels = inner * groups.len();
     if shape.len() != kernel.len() + 2 || shape[1] != channels {
         invalid!("x is {shape:?}, the weights take {channels} channels");
@@ -142,8 +152,9 @@ fn run(op: &Conv, weights: &Weights, args: Args<'_>) -> Result<()> {
         args.cancel.poll()?;
         let q = i % groups.len();
         let x = &x[i * inner * area..][..inner * area];
-        let finish = |row: usize, y: &mut [f32]| {
-            epilogue(bias.map(|b| b[q * rows + row]), op.activation, y);
+        let finish = |row: usize, j: usize, y: &mut [f32]| {
+            let z = residual.map(|z| &z[(i * rows + row) * n + j..][..y.len()]);
+            epilogue(bias.map(|b| b[q * rows + row]), z, op.activation, y);
         };
         for j in (0..n).step_by(NC) {
             let width = NC.min(n - j);
@@ -206,14 +217,26 @@ fn gather_row(row: &[f32], out: &mut [f32], ox: usize, stride: i64, dx: i64) {
     }
 }
 
-/// Bias and activation on a finished piece of a row.
-fn epilogue(bias: Option<f32>, activation: Option<Activation>, y: &mut [f32]) {
+/// What is added to the result, in its shape.
+fn residual<'a>(args: &Args<'a>) -> Result<Option<Cow<'a, [f32]>>> {
+    let Some((shape, z)) = args.floats(3) else { return Ok(None) };
+    if z.len() == args.out.len() {
+        return Ok(Some(Cow::Borrowed(z)));
+    }
+    let mut all = vec![0.0; args.out.len()];
+    Spread::new(shape, args.shape)?.read(z, 0, &mut all, |z| z);
+    Ok(Some(Cow::Owned(all)))
+}
+
+/// Bias, residual and activation on a finished piece of a row.
+fn epilogue(bias: Option<f32>, z: Option<&[f32]>, activation: Option<Activation>, y: &mut [f32]) {
     if let Some(b) = bias {
         y.iter_mut().for_each(|y| *y += b);
     }
-    match activation {
-        None => {}
-        Some(Activation::Relu) => y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y }),
-        Some(a) => y.iter_mut().for_each(|y| *y = a.apply(*y)),
+    if let Some(z) = z {
+        y.iter_mut().zip(z).for_each(|(y, z)| *y += z);
+    }
+    if let Some(a) = activation {
+        math::activate(a, y);
     }
 }

@@ -1,129 +1,97 @@
-//! Elementwise functions of `f32`, over ranges in parallel, in place where that is allowed.
+//! Elementwise operators of `f32`, alone and in regions: programs on tiles, in place where that
+//! is allowed.
 
-use kiln_ir::ops::binary::Binary;
-use kiln_ir::ops::select::{self, Select};
-use kiln_ir::ops::unary::Unary;
-use kiln_ir::{Graph, NodeId, Op, Result, invalid};
-use kiln_tensor::shape;
-use rayon::prelude::*;
+use kiln_ir::ops::select::Select;
+use kiln_ir::{Graph, NodeId, Op};
 
 use super::is_f32;
-use crate::kernel::{Args, Kernel, Row};
+use super::tiles::Program;
+use crate::kernel::{Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
     Row {
         name: "unary_f32",
-        what: "functions of one element: ranges in parallel",
-        graphs: &["a = Exp(x: f32[3,1000])\nb = Relu(a)\nc = Neg(b)\ny = Tanh(c)\nreturn y"],
+        what: "functions of one element, by polynomials where they are common",
+        graphs: &[
+            "a = Exp(x: f32[3,1000])\nb = Relu(a)\nc = Neg(b)\ny = Tanh(c)\nreturn y",
+            "a = Sigmoid(x: f32[5,2,3])\nb = Erf(a)\nc = Gelu(b)\n\
+             d = Gelu(c) {approximate=\"tanh\"}\ne = HardSwish(d)\ny = Mish(e)\nreturn y",
+            "a = Swish(x: f32[70])\nb = Elu(a)\nc = LeakyRelu(b)\nd = Softplus(c)\ne = Log(d)\n\
+             f = Selu(e)\ny = HardSigmoid(f)\nreturn y",
+            "a = Sqrt(x: f32[40])\nb = Floor(x)\nc = Sin(b)\nd = Sign(x)\nreturn a, c, d",
+        ],
         in_place: true,
         prepare: prepare_unary,
     },
     Row {
-        name: "binary_f32",
-        what: "Add, Sub, Mul, Div with broadcasting: ranges in parallel",
-        graphs: &["a = Add(x: f32[3,1,5], z: f32[4,1])\nb = Mul(a, a)\nc = Sub(b, x)\n\
-                   y = Div(c, a)\nreturn y"],
+        name: "elementwise_f32",
+        what: "functions of several elements with broadcasting: tiles in parallel",
+        graphs: &[
+            "a = Add(x: f32[3,1,5], z: f32[4,1])\nb = Mul(a, a)\nc = Sub(b, x)\n\
+             y = Div(c, a)\nreturn y",
+            "a = Mul(x: f32[2,3,40,40], s: f32[3,1,1])\nb = Add(a, t: f32[40])\n\
+             c = PRelu(b, p: f32[1])\ny = Max(c, x, q: f32[])\nreturn y",
+            "a = Where(c: bool[5,1], x: f32[5,2000], z: f32[2000])\nb = Mean(a, x, z)\n\
+             y = Min(b, z)\nreturn y",
+            "p = f32[]{2.0}\na = Pow(x: f32[30], p)\nb = Sqrt(a)\ny = Pow(b, a)\nreturn y",
+            "y = Add(x: f32[0,3], z: f32[3])\nreturn y",
+            "a = Add(x: f32[3,4], z: f32[1])\ny = Add(q: f32[], a)\nreturn y",
+        ],
         in_place: false,
-        prepare: prepare_binary,
+        prepare: prepare_other,
     },
     Row {
         name: "clip_f32",
-        what: "Clip between two bounds: ranges in parallel",
+        what: "Clip between two bounds: tiles in parallel",
         graphs: &["l = f32[]{-0.5}\nu = f32[]{0.25}\nx: f32[7,3000]\na = Neg(x)\n\
-             b = Clip(x, l, u)\ny = Clip(a, l, h: f32[])\nreturn y, b"],
+             b = Clip(x, l, u)\nc = Clip(a, l, h: f32[])\ny = Clip(c, _, u)\nreturn y, b"],
         in_place: true,
         prepare: prepare_clip,
     },
+    Row {
+        name: "region_f32",
+        what: "ai.kiln.Region of f32 and truth values: a program on tiles that stay in L1",
+        graphs: &[
+            "x: f32[3,5,700]\nb: f32[700]\ns: f32[5,1]\n\
+             y = ai.kiln.Region(x, b, s) {body=graph {\n x: f32[..]\n b: f32[..]\n s: f32[..]\n \
+             c = f32[]{0.5}\n t = Add(x, b)\n u = Sigmoid(t)\n v = Mul(t, u)\n w = Mul(v, s)\n \
+             y = Sub(w, c)\n return y\n}}\nreturn y",
+            "x: f32[4,9]\nz: f32[4,9]\nm: bool[9]\n\
+             y, s = ai.kiln.Region(x, z, m) {body=graph {\n x: f32[..]\n z: f32[..]\n m: bool[..]\n \
+             s = Add(x, z)\n g = Greater(x, z)\n n = Not(m)\n o = Or(g, n)\n k = Cast(o) {to=1}\n \
+             p = Where(m, s, z)\n y = Add(p, k)\n return y, s\n}}\nq = Exp(s)\nreturn y, q",
+            // A chain through which the operand's own memory serves.
+            "a = Neg(x: f32[2,1500])\ny = ai.kiln.Region(a) {body=graph {\n a: f32[..]\n \
+             b = Exp(a)\n c = Mul(a, b)\n d = Add(c, b)\n return d\n}}\nz = Neg(y)\nreturn z",
+        ],
+        in_place: true,
+        prepare: prepare_region,
+    },
 ];
 
-/// Elements of one range.
-const RANGE: usize = 1 << 14;
-
-fn prepare_unary(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
-    let Op::Unary(op) = g.op(id) else { return None };
-    let float = is_f32(g, g.input_of(id, 0)?) && is_f32(g, id.first());
-    float.then(|| Box::new(Map(*op)) as Box<dyn Kernel>)
+fn boxed(program: Option<Program>) -> Option<Box<dyn Kernel>> {
+    program.map(|p| Box::new(p) as Box<dyn Kernel>)
 }
 
-fn prepare_binary(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
-    let Op::Binary(op) = g.op(id) else { return None };
-    let plain = matches!(op, Binary::Add | Binary::Sub | Binary::Mul | Binary::Div);
-    let float = g.inputs_of(id).iter().flatten().all(|v| is_f32(g, *v));
-    (plain && float).then(|| Box::new(Zip(*op)) as Box<dyn Kernel>)
+fn prepare_unary(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let unary = matches!(g.op(id), Op::Unary(_)) && is_f32(g, g.input_of(id, 0)?);
+    boxed(unary.then(|| Program::of_node(g, id)).flatten())
+}
+
+fn prepare_other(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let takes = matches!(g.op(id), Op::Binary(_) | Op::Variadic(_) | Op::Select(Select::Where));
+    boxed(takes.then(|| Program::of_node(g, id)).flatten())
 }
 
 fn prepare_clip(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
-    let inputs = g.inputs_of(id);
-    let float = inputs.iter().all(|v| v.is_some_and(|v| is_f32(g, v)));
-    let clips = matches!(g.op(id), Op::Select(Select::Clip)) && inputs.len() == 3;
-    (clips && float).then(|| Box::new(Clip) as Box<dyn Kernel>)
+    let clips = matches!(g.op(id), Op::Select(Select::Clip));
+    boxed(clips.then(|| Program::of_node(g, id)).flatten())
 }
 
-struct Clip;
-
-impl Kernel for Clip {
-    fn run(&self, args: Args<'_>) -> Result<()> {
-        let [(_, x), (_, &[lower]), (_, &[upper])] = args.inputs[..] else {
-            invalid!("the bounds of Clip must be scalars");
-        };
-        args.out.par_chunks_mut(RANGE).enumerate().for_each(|(i, out)| {
-            if !args.in_place {
-                out.copy_from_slice(&x[i * RANGE..][..out.len()]);
-            }
-            out.iter_mut().for_each(|y| *y = select::clip(*y, Some(lower), Some(upper)));
-        });
-        Ok(())
-    }
-}
-
-struct Map(Unary);
-
-impl Kernel for Map {
-    fn run(&self, args: Args<'_>) -> Result<()> {
-        let x = args.inputs[0].1;
-        let op = self.0;
-        args.out.par_chunks_mut(RANGE).enumerate().for_each(|(i, out)| {
-            if !args.in_place {
-                out.copy_from_slice(&x[i * RANGE..][..out.len()]);
-            }
-            match op {
-                Unary::Relu => out.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y }),
-                _ => out.iter_mut().for_each(|y| *y = op.float(*y)),
-            }
-        });
-        Ok(())
-    }
-}
-
-struct Zip(Binary);
-
-impl Kernel for Zip {
-    fn run(&self, args: Args<'_>) -> Result<()> {
-        match self.0 {
-            Binary::Add => zip(args, |a, b| a + b),
-            Binary::Sub => zip(args, |a, b| a - b),
-            Binary::Mul => zip(args, |a, b| a * b),
-            _ => zip(args, |a, b| a / b),
-        }
-    }
-}
-
-fn zip(args: Args<'_>, f: impl Fn(f32, f32) -> f32 + Sync) -> Result<()> {
-    let ((a_shape, a), (b_shape, b)) = (args.inputs[0], args.inputs[1]);
-    if a_shape == b_shape {
-        args.out.par_chunks_mut(RANGE).enumerate().for_each(|(i, out)| {
-            let (a, b) = (&a[i * RANGE..], &b[i * RANGE..]);
-            out.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| *y = f(a, b));
-        });
-        return Ok(());
-    }
-    let at = |s: &[usize]| {
-        let strides = shape::broadcast_strides(s, args.shape);
-        shape::offsets(args.shape, &strides)
-    };
-    for ((y, i), j) in args.out.iter_mut().zip(at(a_shape)).zip(at(b_shape)) {
-        *y = f(a[i], b[j]);
-    }
-    Ok(())
+fn prepare_region(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let Op::Region(region) = g.op(id) else { return None };
+    // Every output has one place for each place of the first.
+    let same = g.outputs_of(id).all(|v| g.ty(v) == g.ty(id.first()));
+    boxed(same.then(|| Program::of_body(region.body())).flatten())
 }

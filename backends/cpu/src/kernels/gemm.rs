@@ -61,6 +61,9 @@ pub(crate) fn pack_turned(panel: &mut [f32], b: &[f32], (k, n): (usize, usize), 
     }
 }
 
+/// What is done with a piece of a row of the result: the row, the first column, the sums.
+pub(crate) type Finish<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
+
 /// `C[.., j..j + width] = A * B` for a block of packed columns; `finish` sees each row's piece
 /// when it is done.
 ///
@@ -70,7 +73,7 @@ pub(crate) fn multiply(
     b: &[f32],
     c: &mut [f32],
     (n, j, width): (usize, usize, usize),
-    finish: &(dyn Fn(usize, &mut [f32]) + Sync),
+    finish: Finish<'_>,
 ) {
     let rows = |(panel, c): (usize, &mut [f32])| {
         let a_panel = &a.panels[panel * a.k * MR..][..a.k * MR];
@@ -84,13 +87,13 @@ pub(crate) fn multiply(
             }
         }
         for (i, row) in c.chunks_mut(n).enumerate() {
-            finish(panel * MR + i, &mut row[j..j + width]);
+            finish(panel * MR + i, j, &mut row[j..j + width]);
         }
     };
     if a.k == 0 {
         c.chunks_mut(n).enumerate().for_each(|(i, row)| {
             row[j..j + width].fill(0.0);
-            finish(i, &mut row[j..j + width]);
+            finish(i, j, &mut row[j..j + width]);
         });
     } else if a.m * a.k * width < PARALLEL {
         c.chunks_mut(MR * n).enumerate().for_each(rows);
@@ -148,7 +151,7 @@ mod tests {
                 for (q, panel) in panels.chunks_exact_mut((k * NR).max(1)).enumerate() {
                     pack_b(panel, &b, n, j + q * NR);
                 }
-                multiply(&packed, &panels, &mut c, (n, j, width), &|_, _| {});
+                multiply(&packed, &panels, &mut c, (n, j, width), &|_, _, _| {});
             }
             for i in 0..m * n {
                 let want: f32 = (0..k).map(|p| a[i / n * k + p] * b[p * n + i % n]).sum();

@@ -2,9 +2,9 @@
 
 /// Makes a function that runs its loop by the widest instructions that the machine has.
 macro_rules! widest {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)? = $text:ident) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)? = $text:ident) => {
         $(#[$doc])*
-        fn $name($($arg: $ty),*) $(-> $out)? {
+        $vis fn $name($($arg: $ty),*) $(-> $out)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,fma")]

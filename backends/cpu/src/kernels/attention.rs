@@ -1,0 +1,233 @@
+//! Attention of `f32`: a block of queries at a time, so that their scores stay in the cache.
+//!
+//! ```text
+//! q [m, d] * k' [d, t] ─▶ scores [m, t] ─softmax▶ weights [m, t] * v [t, e] ─▶ y [m, e]
+//! ```
+
+use kiln_ir::ops::attention::{Attention, Settings};
+use kiln_ir::{Error, Graph, NodeId, Op, Result, Type, invalid};
+use kiln_tensor::{DType, Tensor, shape};
+use rayon::prelude::*;
+
+use super::gemm::{MR, NR, PackedA, multiply, pack_b, pack_turned};
+use super::gemv::{self, FEW};
+use super::softmax::{greatest, scale};
+use super::{is_f32, math};
+use crate::kernel::{Args, Kernel, Operand, Row};
+
+/// The rows of this file.
+pub(super) static ROWS: &[Row] = &[Row {
+    name: "attention_f32",
+    what: "Attention of rank 4 without a past: heads in parallel, blocks of queries",
+    graphs: &[
+        "y = Attention(q: f32[2,4,9,16], k: f32[2,2,33,16], v: f32[2,2,33,8])\nreturn y",
+        "y = Attention(q: f32[1,2,70,8], k: f32[1,2,70,8], v: f32[1,2,70,8]) \
+         {is_causal=1, scale=0.3}\nreturn y",
+        "y = Attention(q: f32[2,2,5,8], k: f32[2,2,7,8], v: f32[2,2,7,8], m: f32[5,7])\nreturn y",
+        "y = Attention(q: f32[2,3,5,8], k: f32[2,3,7,8], v: f32[2,3,7,8], m: bool[2,1,1,7]) \
+         {is_causal=1}\nreturn y",
+        "y = Attention(q: f32[2,4,1,8], k: f32[2,1,40,8], v: f32[2,1,40,8], m: f32[2,1,1,40])\n\
+         return y",
+        "y = Attention(q: f32[1,1,6,8], k: f32[1,1,0,8], v: f32[1,1,0,4])\nreturn y",
+    ],
+    in_place: false,
+    prepare,
+}];
+
+fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let Op::Attention(op) = g.op(id) else { return None };
+    let s = op.settings();
+    let plain = s.outputs == 1
+        && s.softcap == 0.0
+        && (s.left_window_size, s.right_window_size) == (-1, -1)
+        && matches!(s.softmax_precision, None | Some(DType::F32));
+    let inputs = g.inputs_of(id);
+    let heads =
+        |i: usize| g.input_of(id, i).is_some_and(|v| is_f32(g, v) && g.ty(v).rank() == Some(4));
+    let mask = match inputs.get(3).copied().flatten().map(|v| g.ty(v)) {
+        None => true,
+        Some(Type::Tensor(t)) => matches!(t.dtype, DType::F32 | DType::Bool) && t.shape.is_some(),
+        Some(_) => false,
+    };
+    let past = inputs.iter().skip(4).any(Option::is_some);
+    (plain && (0..3).all(heads) && mask && !past)
+        .then(|| Box::new(Heads(op.clone())) as Box<dyn Kernel>)
+}
+
+struct Heads(Attention);
+
+/// Scores of one block, at most.
+const SCORES: usize = 1 << 16;
+/// Queries of one block, at most.
+const BLOCK: usize = 8 * MR;
+
+/// What is added to scores, or which of them count.
+struct Mask<'a> {
+    data: Bias<'a>,
+    strides: Vec<usize>,
+    /// The keys that it knows of; later ones are not seen.
+    width: usize,
+}
+
+enum Bias<'a> {
+    Floats(&'a [f32]),
+    Truths(&'a [bool]),
+}
+
+impl<'a> Mask<'a> {
+    fn of(o: Operand<'a>, [batch, heads, rows, keys]: [usize; 4]) -> Result<Self> {
+        let data = match o.other.map(Tensor::as_slice::<bool>) {
+            Some(t) => Bias::Truths(t?),
+            None => Bias::Floats(o.data),
+        };
+        let shape = if o.shape.is_empty() { &[1][..] } else { o.shape };
+        let (&width, lead) = shape.split_last().expect("invariant: the rank is not 0");
+        let to = [batch, heads, rows];
+        let fits = lead.len() <= 3
+            && lead.iter().rev().zip(to.iter().rev()).all(|(&m, &n)| m == 1 || m == n);
+        if !fits || width > keys {
+            invalid!("the mask {shape:?} does not broadcast to {to:?} with {keys} keys");
+        }
+        let strides = shape::broadcast_strides(lead, &to).iter().map(|s| s * width).collect();
+        Ok(Self { data, strides, width })
+    }
+
+    /// Adds what belongs to one query to its scores.
+    fn add(&self, place: [usize; 3], scores: &mut [f32]) {
+        let at: usize = self.strides.iter().zip(place).map(|(s, i)| s * i).sum();
+        let (known, unknown) = scores.split_at_mut(self.width.min(scores.len()));
+        match self.data {
+            Bias::Floats(m) => known.iter_mut().zip(&m[at..]).for_each(|(s, m)| *s += m),
+            Bias::Truths(m) => (known.iter_mut().zip(&m[at..]))
+                .for_each(|(s, m)| *s = if *m { *s } else { f32::NEG_INFINITY }),
+        }
+        unknown.fill(f32::NEG_INFINITY);
+    }
+}
+
+/// One head of queries, and what it looks at.
+struct Head<'a> {
+    settings: &'a Settings,
+    place: [usize; 2],
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    keys: usize,
+    /// Lengths of a query and of a value.
+    sizes: [usize; 2],
+    mask: Option<&'a Mask<'a>>,
+    factor: f32,
+}
+
+impl Head<'_> {
+    /// Turns the scores of query `i` into weights; without a key that it sees they are 0.
+    fn weigh(&self, i: usize, scores: &mut [f32]) {
+        if let Some(mask) = self.mask {
+            mask.add([self.place[0], self.place[1], i], scores);
+        }
+        let seen = if self.settings.is_causal { (i + 1).min(scores.len()) } else { scores.len() };
+        let (scores, later) = scores.split_at_mut(seen);
+        later.fill(0.0);
+        let most = greatest(scores);
+        if most == f32::NEG_INFINITY && !scores.iter().any(|s| s.is_nan()) {
+            return scores.fill(0.0);
+        }
+        let sum = math::exp_less(scores, most);
+        scale(scores, 1.0 / sum);
+    }
+
+    /// The rows of the result, one query after the other: nothing is packed.
+    fn few(&self, y: &mut [f32]) {
+        let [d, e] = self.sizes;
+        let mut scores = vec![0f32; self.keys];
+        for (i, y) in y.chunks_exact_mut(e).enumerate() {
+            let q: Vec<f32> = self.q[i * d..][..d].iter().map(|q| q * self.factor).collect();
+            gemv::times_rows(d, self.keys, &q, self.k, &mut scores);
+            self.weigh(i, &mut scores);
+            gemv::times_columns(self.keys, e, &scores, self.v, y);
+        }
+    }
+
+    /// The rows of the result, blocks of them at a time.
+    fn blocks(&self, y: &mut [f32]) {
+        let ([d, e], t) = (self.sizes, self.keys);
+        let mut keys = vec![0.0; t.div_ceil(NR) * d * NR];
+        for (p, panel) in keys.chunks_exact_mut(d * NR).enumerate() {
+            pack_turned(panel, self.k, (d, t), p * NR);
+        }
+        let mut values = vec![0.0; e.div_ceil(NR) * t * NR];
+        for (p, panel) in values.chunks_exact_mut(t * NR).enumerate() {
+            pack_b(panel, self.v, e, p * NR);
+        }
+        let rows = (SCORES / t / MR * MR).clamp(MR, BLOCK);
+        let mut scores = vec![0.0; rows * t];
+        for (b, y) in y.chunks_mut(rows * e).enumerate() {
+            let (first, m) = (b * rows, y.len() / e);
+            let q = &self.q[first * d..][..m * d];
+            let a = PackedA::new(m, d, |i, p| q[i * d + p] * self.factor);
+            let scores = &mut scores[..m * t];
+            multiply(&a, &keys, scores, (t, 0, t), &|i, _, row| self.weigh(first + i, row));
+            let a = PackedA::new(m, t, |i, p| scores[i * t + p]);
+            multiply(&a, &values, y, (e, 0, e), &|_, _, _| {});
+        }
+    }
+}
+
+fn four(shape: &[usize]) -> Result<[usize; 4]> {
+    shape.try_into().map_err(|_| Error::invalid(format!("{shape:?} has no rank of 4")))
+}
+
+impl Kernel for Heads {
+    fn run(&self, args: Args<'_>) -> Result<()> {
+        let ((q_shape, q), (k_shape, k), (v_shape, v)) =
+            (args.input(0)?, args.input(1)?, args.input(2)?);
+        let [batch, heads, rows, d] = four(q_shape)?;
+        let ([kb, few, keys, kd], [vb, vh, vt, e]) = (four(k_shape)?, four(v_shape)?);
+        if (kb, kd) != (batch, d) || (vb, vh, vt) != (kb, few, keys) {
+            invalid!("queries {q_shape:?}, keys {k_shape:?} and values {v_shape:?} do not fit");
+        }
+        if few == 0 || !heads.is_multiple_of(few) {
+            invalid!("{few} heads of keys do not serve {heads} heads of queries");
+        }
+        if args.out.is_empty() || keys == 0 || d == 0 {
+            return self.degenerate(args, [keys, d]);
+        }
+        let mask = args.optional(3).map(|o| Mask::of(o, [batch, heads, rows, keys])).transpose()?;
+        let settings = self.0.settings();
+        let factor = settings.scale.unwrap_or_else(|| (1.0 / (d as f64).sqrt()) as f32);
+        let head = |(i, y): (usize, &mut [f32])| {
+            args.cancel.poll()?;
+            let (b, h) = (i / heads, i % heads);
+            let of = b * few + h / (heads / few);
+            let head = Head {
+                settings,
+                place: [b, h],
+                q: &q[i * rows * d..][..rows * d],
+                k: &k[of * keys * d..][..keys * d],
+                v: &v[of * keys * e..][..keys * e],
+                keys,
+                sizes: [d, e],
+                mask: mask.as_ref(),
+                factor,
+            };
+            if rows <= FEW {
+                head.few(y)
+            } else {
+                head.blocks(y)
+            }
+            Ok(())
+        };
+        args.out.par_chunks_exact_mut(rows * e).enumerate().try_for_each(head)
+    }
+}
+
+impl Heads {
+    /// Without keys, nothing is seen; queries of no length are left to the definition.
+    fn degenerate(&self, args: Args<'_>, [keys, d]: [usize; 2]) -> Result<()> {
+        if d == 0 && keys > 0 && !args.out.is_empty() {
+            invalid!("queries have no elements");
+        }
+        args.out.fill(0.0);
+        Ok(())
+    }
+}

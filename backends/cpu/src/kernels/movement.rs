@@ -1,0 +1,368 @@
+//! Elements of `f32` put in another order: Transpose, Slice, Expand, Split, Concat and Gather, by
+//! runs that are copied whole.
+//!
+//! ```text
+//! y[i, j, ..] = x[base + i * s0 + j * s1 + ..]      a last stride of 1: a run
+//! ```
+
+use kiln_ir::ops::concat::Concat;
+use kiln_ir::ops::gather::Gather;
+use kiln_ir::ops::layout::Layout;
+use kiln_ir::ops::slice;
+use kiln_ir::{Error, Graph, NodeId, Op, Result, Type, Value, invalid};
+use kiln_tensor::{DType, shape};
+use rayon::prelude::*;
+
+use super::{all_f32, is_f32};
+use crate::kernel::{Args, Kernel, Row};
+
+/// The rows of this file.
+pub(super) static ROWS: &[Row] = &[
+    Row {
+        name: "transpose_f32",
+        what: "Transpose: runs where the last axis stays, else blocks of two axes",
+        graphs: &[
+            "y = Transpose(x: f32[2,3,4,5]) {perm=[0,2,1,3]}\nreturn y",
+            "y = Transpose(x: f32[70,45])\nreturn y",
+            "y = Transpose(x: f32[2,33,5,40]) {perm=[0,2,3,1]}\nreturn y",
+            "y = Transpose(x: f32[3,40,1,35,2]) {perm=[3,1,4,2,0]}\nreturn y",
+            "y = Transpose(x: f32[3,0]) {perm=[1,0]}\nreturn y",
+        ],
+        in_place: false,
+        prepare: prepare_transpose,
+    },
+    Row {
+        name: "slice_f32",
+        what: "Slice and Expand: strided copies",
+        graphs: &[
+            "s = i64[2]{1,-1}\ne = i64[2]{3,-9}\na = i64[2]{0,2}\nt = i64[2]{1,-2}\n\
+             y = Slice(x: f32[4,3,6], s, e, a, t)\nreturn y",
+            "s = i64[2]{3,50}\ny = Expand(x: f32[2,3,1], s)\nreturn y",
+        ],
+        in_place: false,
+        prepare: prepare_slice,
+    },
+    Row {
+        name: "concat_f32",
+        what: "Concat and Split: copies of runs",
+        graphs: &[
+            "y = Concat(x: f32[2,3,4], z: f32[2,1,4], v: f32[2,0,4]) {axis=1}\nreturn y",
+            "y = Concat(x: f32[3,4], z: f32[1,4]) {axis=0}\nreturn y",
+            "a, b = Split(x: f32[4,7]) {axis=1, num_outputs=2}\nc = Neg(a)\nreturn c, b",
+            "s = i64[3]{1,0,2}\na, b, c = Split(x: f32[3,5], s) {axis=0}\nd = Neg(c)\nreturn a, d",
+        ],
+        in_place: false,
+        prepare: prepare_concat,
+    },
+    Row {
+        name: "gather_f32",
+        what: "Gather of slices: copies of runs",
+        graphs: &[
+            "y = Gather(x: f32[4,5], i: i64[2,3])\nreturn y",
+            "i = i64[3]{-1,0,2}\ny = Gather(x: f32[2,3,5], i) {axis=1}\nreturn y",
+            "i = i64[]{2}\ny = Gather(x: f32[2,3,5], i) {axis=-1}\nreturn y",
+        ],
+        in_place: false,
+        prepare: prepare_gather,
+    },
+];
+
+/// An axis of the result: its length, and the way to the next element in the operand.
+type Side = (usize, isize);
+
+/// Elements that one thread takes at a time.
+const JOB: usize = 1 << 14;
+/// Rows and columns of a block of two axes.
+const BLOCK: usize = 32;
+
+/// Merges neighbours that are one axis, and drops those of length 1.
+fn merged(sides: impl Iterator<Item = Side>) -> Vec<Side> {
+    let mut out: Vec<Side> = Vec::new();
+    for (n, s) in sides.filter(|(n, _)| *n != 1) {
+        match out.last_mut() {
+            Some((m, t)) if *t == s * n as isize => (*m, *t) = (*m * n, s),
+            _ => out.push((n, s)),
+        }
+    }
+    out
+}
+
+/// Copies the elements of `x` that the sides lead to, from `base` on.
+fn copy(sides: impl Iterator<Item = Side>, base: usize, x: &[f32], y: &mut [f32]) {
+    let sides = merged(sides);
+    if y.is_empty() {
+        return;
+    }
+    let Some((&(first, stride), inner)) = sides.split_first() else {
+        return y[0] = x[base];
+    };
+    let step = y.len() / first;
+    // Rows of the first axis that go to one thread: enough for a block, or for a job.
+    let rows = if stride == 1 { BLOCK } else { (JOB / step).max(1) };
+    y.par_chunks_mut(rows * step).enumerate().for_each(|(i, y)| {
+        let base = base as isize + (i * rows) as isize * stride;
+        let sides: Vec<Side> =
+            std::iter::once((y.len() / step, stride)).chain(inner.iter().copied()).collect();
+        part(&sides, base, x, y);
+    });
+}
+
+/// The same for one thread.
+fn part(sides: &[Side], base: isize, x: &[f32], y: &mut [f32]) {
+    let [outer @ .., (n, last)] = sides else { return };
+    let along = outer.iter().position(|&(_, s)| s == 1);
+    match (*last, along) {
+        (1, _) | (_, None) => each(outer, base, 0, *n, &mut |from, to| {
+            run(&mut y[to..][..*n], x, from, *last);
+        }),
+        (last, Some(a)) => {
+            // The axis that lies side by side in the operand, and the last one of the result.
+            let step: usize = sides[a + 1..].iter().map(|(n, _)| n).product();
+            let places = |sides: &[Side], scale: usize| -> Vec<(isize, usize)> {
+                let mut all = Vec::new();
+                each(sides, 0, 0, scale, &mut |from, to| all.push((from, to)));
+                all
+            };
+            let inner: usize = outer[a + 1..].iter().map(|(n, _)| n).product();
+            let before = places(&outer[..a], step * outer[a].0);
+            let behind = places(&outer[a + 1..], *n);
+            debug_assert_eq!(behind.len(), inner);
+            for &(f, t) in &before {
+                for &(g, u) in &behind {
+                    let block = Block { rows: outer[a].0, columns: *n, step, stride: last };
+                    block.copy(x, base + f + g, &mut y[t + u..]);
+                }
+            }
+        }
+    }
+}
+
+/// Calls `f` with where each row of `n` elements comes from and where it goes.
+fn each(sides: &[Side], from: isize, to: usize, n: usize, f: &mut dyn FnMut(isize, usize)) {
+    let Some((&(len, stride), rest)) = sides.split_first() else { return f(from, to) };
+    let step = n * rest.iter().map(|(n, _)| n).product::<usize>();
+    for i in 0..len {
+        each(rest, from + i as isize * stride, to + i * step, n, f);
+    }
+}
+
+fn run(y: &mut [f32], x: &[f32], from: isize, stride: isize) {
+    match stride {
+        1 => y.copy_from_slice(&x[from as usize..][..y.len()]),
+        0 => y.fill(x[from as usize]),
+        _ => {
+            for (i, y) in y.iter_mut().enumerate() {
+                *y = x[(from + i as isize * stride) as usize];
+            }
+        }
+    }
+}
+
+/// `y[r * step + c] = x[r + c * stride]`.
+struct Block {
+    rows: usize,
+    columns: usize,
+    step: usize,
+    stride: isize,
+}
+
+impl Block {
+    fn copy(&self, x: &[f32], base: isize, y: &mut [f32]) {
+        for r in (0..self.rows).step_by(BLOCK) {
+            let rows = BLOCK.min(self.rows - r);
+            for c in (0..self.columns).step_by(BLOCK) {
+                let columns = BLOCK.min(self.columns - c);
+                for j in c..c + columns {
+                    let from = (base + r as isize + j as isize * self.stride) as usize;
+                    for (i, &x) in x[from..][..rows].iter().enumerate() {
+                        y[(r + i) * self.step + j] = x;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// An order of axes.
+struct Transpose(Vec<usize>);
+
+fn prepare_transpose(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let Op::Layout(Layout::Transpose { perm }) = g.op(id) else { return None };
+    let x = g.input_of(id, 0)?;
+    let rank = g.ty(x).rank()?;
+    let perm: Option<Vec<usize>> = match perm {
+        None => Some((0..rank).rev().collect()),
+        Some(p) => p.iter().map(|&a| shape::axis(a, rank).ok()).collect(),
+    };
+    let perm = perm.filter(|p| p.len() == rank)?;
+    is_f32(g, x).then(|| Box::new(Transpose(perm)) as Box<dyn Kernel>)
+}
+
+impl Kernel for Transpose {
+    fn run(&self, args: Args<'_>) -> Result<()> {
+        let (shape, x) = args.input(0)?;
+        let strides = shape::strides(shape);
+        let sides = self.0.iter().map(|&a| (shape[a], strides[a] as isize));
+        copy(sides, 0, x, args.out);
+        Ok(())
+    }
+}
+
+/// What a strided copy takes.
+enum Cut {
+    Slice,
+    Expand,
+}
+
+fn is_ints(g: &Graph, v: Value) -> bool {
+    matches!(g.ty(v), Type::Tensor(t) if matches!(t.dtype, DType::I64 | DType::I32))
+}
+
+fn prepare_slice(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let cut = match g.op(id) {
+        Op::Slice(_) => Cut::Slice,
+        Op::Layout(Layout::Expand) => Cut::Expand,
+        _ => return None,
+    };
+    let (first, rest) = (g.input_of(id, 0)?, g.inputs_of(id).into_iter().skip(1));
+    let takes = is_f32(g, first) && rest.flatten().all(|v| is_ints(g, v));
+    takes.then(|| Box::new(cut) as Box<dyn Kernel>)
+}
+
+impl Kernel for Cut {
+    fn run(&self, args: Args<'_>) -> Result<()> {
+        let (shape, x) = args.input(0)?;
+        let own = shape::strides(shape);
+        match self {
+            Cut::Slice => {
+                let lists = [args.ints(1)?, args.ints(2)?, args.ints(3)?, args.ints(4)?];
+                let runs = slice::runs(shape, lists)?;
+                if runs.iter().map(|r| r.len).ne(args.shape.iter().copied()) {
+                    invalid!("a slice of {shape:?} gives no {:?}", args.shape);
+                }
+                let base = runs.iter().zip(&own).map(|(r, s)| r.start * s).sum();
+                let sides =
+                    runs.iter().zip(&own).map(|(r, &s)| (r.len, r.step as isize * s as isize));
+                copy(sides, base, x, args.out);
+            }
+            Cut::Expand => {
+                let strides = shape::broadcast_strides(shape, args.shape);
+                let sides = args.shape.iter().zip(strides).map(|(&n, s)| (n, s as isize));
+                copy(sides, 0, x, args.out);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn prepare_concat(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let Op::Concat(op) = g.op(id) else { return None };
+    let takes = match op {
+        Concat::Join { .. } => all_f32(g, id),
+        Concat::Split { .. } => is_f32(g, g.input_of(id, 0)?),
+    };
+    takes.then(|| Box::new(*op) as Box<dyn Kernel>)
+}
+
+impl Kernel for Concat {
+    fn run(&self, args: Args<'_>) -> Result<()> {
+        match *self {
+            Concat::Join { axis } => join(args, axis),
+            Concat::Split { axis, .. } => split(args, axis),
+        }
+    }
+}
+
+fn join(args: Args<'_>, axis: i64) -> Result<()> {
+    let axis = shape::axis(axis, args.shape.len())?;
+    let row: usize = args.shape[axis..].iter().product();
+    if args.out.is_empty() {
+        return Ok(());
+    }
+    let parts: Vec<(usize, &[f32])> = (args.inputs.iter().flatten())
+        .map(|o| (o.shape[axis..].iter().product(), o.data))
+        .collect();
+    if parts.iter().map(|(n, _)| n).sum::<usize>() != row {
+        invalid!("the parts do not make up {:?}", args.shape);
+    }
+    let rows = (JOB / row).max(1);
+    args.out.par_chunks_mut(rows * row).enumerate().for_each(|(q, y)| {
+        for (r, mut y) in y.chunks_exact_mut(row).enumerate() {
+            for &(n, x) in &parts {
+                let (piece, rest) = y.split_at_mut(n);
+                piece.copy_from_slice(&x[(q * rows + r) * n..][..n]);
+                y = rest;
+            }
+        }
+    });
+    Ok(())
+}
+
+fn split(args: Args<'_>, axis: i64) -> Result<()> {
+    let (shape, x) = args.input(0)?;
+    let axis = shape::axis(axis, shape.len())?;
+    let inner: usize = shape[axis + 1..].iter().product();
+    let row = shape[axis] * inner;
+    let lengths = args.ints(1)?;
+    // Without lengths the parts are equal, but for the last ones.
+    let equal = shape[axis].div_ceil(args.more.len() + 1);
+    let mut at = 0;
+    let first = Some((args.shape, args.out));
+    for (k, out) in std::iter::once(first).chain(args.more).enumerate() {
+        let length = match &lengths {
+            Some(l) => l.get(k).copied().and_then(|n| usize::try_from(n).ok()),
+            None => Some(equal.min(shape[axis] - at)),
+        };
+        let Some(length) = length.filter(|n| at + n <= shape[axis]) else {
+            invalid!("the parts do not make up {}", shape[axis]);
+        };
+        if let Some((own, out)) = out {
+            let n = length * inner;
+            if own.get(axis) != Some(&length) {
+                return Err(Error::bug(format!("part {k} is {length} long, not {own:?}")));
+            }
+            for (y, x) in out.chunks_exact_mut(n.max(1)).zip(x.chunks_exact(row.max(1))) {
+                y.copy_from_slice(&x[at * inner..][..n]);
+            }
+        }
+        at += length;
+    }
+    Ok(())
+}
+
+/// Slices along an axis.
+struct Slices(i64);
+
+fn prepare_gather(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let Op::Gather(Gather::Slices { axis }) = g.op(id) else { return None };
+    let takes = is_f32(g, g.input_of(id, 0)?) && is_ints(g, g.input_of(id, 1)?);
+    takes.then(|| Box::new(Slices(*axis)) as Box<dyn Kernel>)
+}
+
+impl Kernel for Slices {
+    fn run(&self, args: Args<'_>) -> Result<()> {
+        let (shape, x) = args.input(0)?;
+        let axis = shape::axis(self.0, shape.len())?;
+        let (n, run) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
+        let place = |i: i64| {
+            let at = if i < 0 { i + n as i64 } else { i };
+            let wrong = || Error::invalid(format!("index {i} is out of range for length {n}"));
+            usize::try_from(at).ok().filter(|&at| at < n).ok_or_else(wrong)
+        };
+        let places: Result<Vec<usize>> =
+            args.ints(1)?.unwrap_or_default().into_iter().map(place).collect();
+        let places = places?;
+        if args.out.is_empty() {
+            return Ok(());
+        }
+        let rows = (JOB / run).max(1);
+        args.out.par_chunks_mut(rows * run).enumerate().for_each(|(q, y)| {
+            for (r, y) in y.chunks_exact_mut(run).enumerate() {
+                let i = q * rows + r;
+                let (outer, at) = (i / places.len(), places[i % places.len()]);
+                y.copy_from_slice(&x[(outer * n + at) * run..][..run]);
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! Pools of `f32` over one and two spatial axes: planes over threads, rows as vectors.
+
+use kiln_ir::ops::pool::{Pool, PoolKind};
+use kiln_ir::ops::window::{AutoPad, Axis};
+use kiln_ir::{Graph, NodeId, Op, Result, invalid};
+use rayon::prelude::*;
+
+use super::is_f32;
+use super::math::Fma;
+use super::widest::widest;
+use crate::kernel::{Args, Kernel, Row};
+
+/// The rows of this file.
+pub(super) static ROWS: &[Row] = &[Row {
+    name: "pool_nchw_f32",
+    what: "MaxPool without indices and AveragePool in 1 and 2 dimensions: planes in parallel",
+    graphs: &[
+        "y = MaxPool(x: f32[2,3,9,8]) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]}\nreturn y",
+        "y = MaxPool(x: f32[1,2,11]) {kernel_shape=[3], dilations=[2], ceil_mode=1, strides=[3]}\n\
+         return y",
+        "y = AveragePool(x: f32[2,3,7,7]) {kernel_shape=[2,3], pads=[0,1,1,2]}\nreturn y",
+        "y = AveragePool(x: f32[1,3,8,9]) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1], \
+         count_include_pad=1, ceil_mode=1}\nreturn y",
+        "y = AveragePool(x: f32[1,3,8,9]) {kernel_shape=[3,2], auto_pad=\"SAME_UPPER\"}\nreturn y",
+    ],
+    in_place: false,
+    prepare,
+}];
+
+fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let Op::Pool(op) = g.op(id) else { return None };
+    let x = g.input_of(id, 0)?;
+    let takes = is_f32(g, x)
+        && (3..=4).contains(&g.ty(x).rank()?)
+        && matches!(op.kind, PoolKind::Max { .. } | PoolKind::Average { .. });
+    takes.then(|| Box::new(op.clone()) as Box<dyn Kernel>)
+}
+
+/// One axis at work: the window, and the lengths before and after.
+#[derive(Clone, Copy)]
+struct Side {
+    axis: Axis,
+    input: usize,
+    output: usize,
+}
+
+impl Side {
+    fn one() -> Self {
+        let axis = Axis {
+            kernel: 1,
+            stride: 1,
+            dilation: 1,
+            begin: 0,
+            end: 0,
+            auto: AutoPad::NotSet,
+            ceil: false,
+        };
+        Self { axis, input: 1, output: 1 }
+    }
+
+    /// The positions at which a tap lies inside, and where it lies for the first.
+    fn inside(&self, tap: usize) -> (std::ops::Range<usize>, usize) {
+        let positions = self.axis.inside(tap, self.input, self.output);
+        let first = self.axis.at(positions.start, tap);
+        (positions, usize::try_from(first).unwrap_or(0))
+    }
+
+    /// How many taps count at each position.
+    fn counts(&self, include_pad: bool) -> Vec<f32> {
+        let a = &self.axis;
+        let count = |o: usize| match include_pad {
+            false => a.taps(o, self.input).len(),
+            // Elements behind the padding do not count.
+            true => {
+                let behind = self.input as i64 + a.end - a.at(o, 0);
+                (behind + a.dilation - 1).div_euclid(a.dilation).clamp(0, a.kernel) as usize
+            }
+        };
+        (0..self.output).map(|o| count(o).max(1) as f32).collect()
+    }
+}
+
+widest! {
+    /// `y = max(y, x)` for every `step`th `x`; NaN stays.
+    fn greater(y: &mut [f32], x: &[f32], step: usize) = greater_text
+}
+
+widest! {
+    /// `y += x` for every `step`th `x`.
+    fn add(y: &mut [f32], x: &[f32], step: usize) = add_text
+}
+
+#[inline(always)]
+fn walk(y: &mut [f32], x: &[f32], step: usize, f: impl Fn(f32, f32) -> f32) {
+    match step {
+        1 => y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(*y, x)),
+        2 => y.iter_mut().zip(x.chunks(2)).for_each(|(y, x)| *y = f(*y, x[0])),
+        _ => y.iter_mut().zip(x.iter().step_by(step)).for_each(|(y, &x)| *y = f(*y, x)),
+    }
+}
+
+#[inline(always)]
+fn greater_text(y: &mut [f32], x: &[f32], step: usize, _: impl Fma) {
+    walk(y, x, step, |y, x| if y >= x || y.is_nan() { y } else { x });
+}
+
+#[inline(always)]
+fn add_text(y: &mut [f32], x: &[f32], step: usize, _: impl Fma) {
+    walk(y, x, step, |y, x| y + x);
+}
+
+/// One plane: `step` takes every tap into the row of the result.
+fn plane([h, w]: &[Side; 2], x: &[f32], y: &mut [f32], step: fn(&mut [f32], &[f32], usize)) {
+    for ky in 0..h.axis.kernel as usize {
+        let (rows, first_row) = h.inside(ky);
+        for (i, oy) in rows.enumerate() {
+            let row = &x[(first_row + i * h.axis.stride as usize) * w.input..][..w.input];
+            let y = &mut y[oy * w.output..][..w.output];
+            for kx in 0..w.axis.kernel as usize {
+                let (columns, first) = w.inside(kx);
+                if !columns.is_empty() {
+                    step(&mut y[columns], &row[first..], w.axis.stride as usize);
+                }
+            }
+        }
+    }
+}
+
+impl Kernel for Pool {
+    fn run(&self, args: Args<'_>) -> Result<()> {
+        let (shape, x) = args.input(0)?;
+        let mut sides = Vec::new();
+        for (a, &input) in self.axes(shape.len() - 2)?.into_iter().zip(&shape[2..]) {
+            let (axis, output) = a.resolve(input)?;
+            sides.push(Side { axis, input, output });
+        }
+        if sides.len() == 1 {
+            sides.insert(0, Side::one());
+        }
+        let [h, w] = sides[..] else { invalid!("one or two spatial axes") };
+        let (area, size) = (h.input * w.input, h.output * w.output);
+        if args.out.len() != shape[0] * shape[1] * size {
+            invalid!("the result is {:?}, the pool gives planes of {size}", args.shape);
+        }
+        if size == 0 {
+            return Ok(());
+        }
+        let planes = args.out.par_chunks_exact_mut(size).enumerate();
+        match self.kind {
+            PoolKind::Average { count_include_pad } => {
+                let rows = h.counts(count_include_pad);
+                let columns = w.counts(count_include_pad);
+                planes.for_each(|(i, y)| {
+                    y.fill(0.0);
+                    plane(&[h, w], &x[i * area..][..area], y, add);
+                    for (y, n) in y.chunks_exact_mut(w.output).zip(&rows) {
+                        y.iter_mut().zip(&columns).for_each(|(y, m)| *y /= n * m);
+                    }
+                });
+            }
+            _ => planes.for_each(|(i, y)| {
+                y.fill(f32::NEG_INFINITY);
+                plane(&[h, w], &x[i * area..][..area], y, greater);
+            }),
+        }
+        Ok(())
+    }
+}

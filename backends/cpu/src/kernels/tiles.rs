@@ -1,0 +1,521 @@
+//! Programs of elementwise operators, run on one tile after another.
+//!
+//! ```text
+//! operands ─load▶ registers ─instruction▶ registers ─▶ results      a tile: what stays in L1
+//! ```
+//! What lies between the instructions never reaches memory.
+
+use std::collections::HashMap;
+
+use kiln_ir::ops::binary::Binary;
+use kiln_ir::ops::cast::Cast;
+use kiln_ir::ops::compare::Compare;
+use kiln_ir::ops::layout::Layout;
+use kiln_ir::ops::select::Select;
+use kiln_ir::ops::unary::Unary;
+use kiln_ir::ops::variadic::Variadic;
+use kiln_ir::{Cancel, Error, Graph, NodeId, Op, Result, Type, Value};
+use kiln_tensor::{DType, Tensor, shape};
+use rayon::prelude::*;
+
+use super::math;
+use super::widest::widest;
+use crate::kernel::{Args, Kernel, Operand};
+
+/// Elements of a tile: 4 KiB.
+const TILE: usize = 1024;
+/// Elements that one thread takes at a time.
+const JOB: usize = 16 * TILE;
+
+/// What an instruction calculates; truth values are 1 and 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    Copy,
+    Unary(Unary),
+    Not,
+    IsNaN,
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Pow,
+    PRelu,
+    Max,
+    Min,
+    Compare(Compare),
+    Scale(f32),
+    /// Where the first operand is true the second, else the third.
+    Where,
+}
+
+/// Where an instruction reads: a leaf, or the result of an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum From {
+    Leaf(usize),
+    Step(usize),
+}
+
+/// Values that a program begins with.
+enum Leaf {
+    /// An operand, by its place.
+    Input(usize),
+    /// A constant of the program.
+    Const(Tensor),
+}
+
+/// A list of instructions.
+pub(super) struct Program {
+    leaves: Vec<Leaf>,
+    steps: Vec<(Step, Vec<From>)>,
+    /// The register of the result of each instruction.
+    registers: Vec<usize>,
+    /// How many registers there are.
+    count: usize,
+    /// Whether anything reads each leaf.
+    read: Vec<bool>,
+    outputs: Vec<From>,
+}
+
+/// A program that is being written.
+#[derive(Default)]
+struct Writer {
+    leaves: Vec<Leaf>,
+    steps: Vec<(Step, Vec<From>)>,
+}
+
+impl Writer {
+    fn leaf(&mut self, leaf: Leaf) -> From {
+        self.leaves.push(leaf);
+        From::Leaf(self.leaves.len() - 1)
+    }
+
+    fn step(&mut self, step: Step, from: &[From]) -> From {
+        self.steps.push((step, from.to_vec()));
+        From::Step(self.steps.len() - 1)
+    }
+
+    /// Writes a node; `None` where there are no instructions for it.
+    fn node(&mut self, op: &Op, types: &[DType], from: &[Option<From>]) -> Option<From> {
+        let all: Option<Vec<From>> = from.iter().copied().collect();
+        let truth = types.first() == Some(&DType::Bool);
+        Some(match op {
+            Op::Unary(Unary::Not) => self.step(Step::Not, &all?),
+            Op::Unary(Unary::IsNaN) => self.step(Step::IsNaN, &all?),
+            Op::Unary(Unary::BitwiseNot | Unary::IsInf { .. }) => return None,
+            Op::Unary(u) => self.step(Step::Unary(*u), &all?),
+            Op::Layout(Layout::Identity) => self.step(Step::Copy, &all?),
+            // Truth values are numbers already, numbers are no truth values yet.
+            Op::Cast(c) if *c == Cast::to(DType::F32) => self.step(Step::Copy, &all?),
+            Op::Binary(b) if !truth => self.step(binary(*b)?, &all?),
+            Op::Compare(c) => self.step(Step::Compare(*c), &all?),
+            Op::Variadic(v) if !truth => self.variadic(*v, &all?)?,
+            Op::Select(Select::Where) => self.step(Step::Where, &all?),
+            Op::Select(Select::Clip) => {
+                let mut x = (*from.first()?)?;
+                for (i, step) in [(1, Step::Max), (2, Step::Min)] {
+                    if let Some(bound) = from.get(i).copied().flatten() {
+                        x = self.step(step, &[x, bound]);
+                    }
+                }
+                self.step(Step::Copy, &[x])
+            }
+            _ => return None,
+        })
+    }
+
+    fn variadic(&mut self, v: Variadic, all: &[From]) -> Option<From> {
+        let step = match v {
+            Variadic::Max => Step::Max,
+            Variadic::Min => Step::Min,
+            Variadic::Sum | Variadic::Mean => Step::Add,
+        };
+        let (&first, rest) = all.split_first()?;
+        let mut x = self.step(Step::Copy, &[first]);
+        for &y in rest {
+            x = self.step(step, &[x, y]);
+        }
+        let mean = v == Variadic::Mean;
+        Some(if mean { self.step(Step::Scale(1.0 / all.len() as f32), &[x]) } else { x })
+    }
+
+    fn finish(self, outputs: Vec<From>) -> Program {
+        let Writer { leaves, steps } = self;
+        // The last instruction that reads each; results of the program are read at the end.
+        let mut last: HashMap<From, usize> = HashMap::new();
+        for (i, (_, from)) in steps.iter().enumerate() {
+            last.extend(from.iter().map(|&f| (f, i)));
+        }
+        last.extend(outputs.iter().map(|&f| (f, steps.len())));
+        let (mut free, mut count) = (Vec::new(), 0);
+        let mut registers: Vec<usize> = Vec::with_capacity(steps.len());
+        for (i, (_, from)) in steps.iter().enumerate() {
+            registers.push(free.pop().unwrap_or_else(|| {
+                count += 1;
+                count - 1
+            }));
+            let mut dead: Vec<usize> = from
+                .iter()
+                .filter(|f| last.get(f) == Some(&i))
+                .filter_map(|f| if let From::Step(s) = f { Some(registers[*s]) } else { None })
+                .collect();
+            dead.sort_unstable();
+            dead.dedup();
+            free.extend(dead);
+        }
+        let read = (0..leaves.len()).map(|i| last.contains_key(&From::Leaf(i))).collect();
+        Program { leaves, steps, registers, count, read, outputs }
+    }
+}
+
+fn binary(b: Binary) -> Option<Step> {
+    Some(match b {
+        Binary::Add => Step::Add,
+        Binary::Sub => Step::Sub,
+        Binary::Mul => Step::Mul,
+        Binary::Div => Step::Div,
+        Binary::Pow => Step::Pow,
+        Binary::PRelu => Step::PRelu,
+        _ => return None,
+    })
+}
+
+fn dtype(g: &Graph, v: Value) -> Option<DType> {
+    match g.ty(v) {
+        Type::Tensor(t) if matches!(t.dtype, DType::F32 | DType::Bool) => Some(t.dtype),
+        _ => None,
+    }
+}
+
+impl Program {
+    /// The program of one node, whose operands it reads; `None` where there is none.
+    pub(super) fn of_node(g: &Graph, id: NodeId) -> Option<Self> {
+        let mut w = Writer::default();
+        let inputs = g.inputs_of(id);
+        let types: Option<Vec<DType>> = inputs.iter().flatten().map(|&v| dtype(g, v)).collect();
+        let from: Vec<Option<From>> =
+            (inputs.iter().enumerate()).map(|(i, v)| v.map(|_| w.leaf(Leaf::Input(i)))).collect();
+        let out = w.node(g.op(id), &types?, &from)?;
+        Some(w.finish(vec![out]))
+    }
+
+    /// The program of a body; `None` where a node has no instructions, or an output is no `f32`.
+    pub(super) fn of_body(body: &Graph) -> Option<Self> {
+        let mut w = Writer::default();
+        let mut made: HashMap<Value, From> = HashMap::new();
+        for (i, v) in body.inputs().enumerate() {
+            dtype(body, v)?;
+            made.insert(v, w.leaf(Leaf::Input(i)));
+        }
+        for id in body.order().ok()? {
+            let op = body.op(id);
+            let from = match op {
+                Op::Input(_) => continue,
+                Op::Const(c) => w.leaf(Leaf::Const(readable(&c.0)?)),
+                _ => {
+                    let inputs = body.inputs_of(id);
+                    let types: Option<Vec<DType>> =
+                        inputs.iter().flatten().map(|&v| dtype(body, v)).collect();
+                    dtype(body, id.first())?;
+                    let from: Vec<_> = inputs.iter().map(|v| v.map(|v| made[&v])).collect();
+                    w.node(op, &types?, &from)?
+                }
+            };
+            made.insert(id.first(), from);
+        }
+        let outputs = body.outputs().iter().map(|(_, v)| {
+            (dtype(body, *v)? == DType::F32).then_some(())?;
+            made.get(v).copied()
+        });
+        let outputs: Option<Vec<From>> = outputs.collect();
+        Some(w.finish(outputs?))
+    }
+}
+
+/// A constant as numbers: of an integer, no program makes use.
+fn readable(t: &Tensor) -> Option<Tensor> {
+    match t.dtype() {
+        DType::F32 => Some(t.clone()),
+        DType::Bool => {
+            let data = t.as_slice::<bool>().ok()?.iter().map(|&b| f32::from(u8::from(b)));
+            Tensor::from_vec(t.shape(), data.collect()).ok()
+        }
+        _ => None,
+    }
+}
+
+/// How one leaf is read, tile by tile.
+enum Load<'a> {
+    /// Straight from where it lies.
+    Same(&'a [f32]),
+    /// From the first result, where it lay before.
+    Own,
+    /// By its strides, into a register of its own.
+    Spread(Spread, &'a [f32]),
+    /// As `Spread`, of truth values.
+    Truth(Spread, &'a [bool]),
+}
+
+/// How an operand that broadcasts is read: lengths and strides, neighbours merged.
+pub(super) struct Spread(Vec<(usize, usize)>);
+
+impl Spread {
+    /// How an operand of shape `from` is read in the order of a result of shape `to`.
+    pub(super) fn new(from: &[usize], to: &[usize]) -> Result<Self> {
+        if shape::broadcast(from, to)? != to {
+            return Err(Error::invalid(format!("{from:?} does not broadcast to {to:?}")));
+        }
+        let mut dims: Vec<(usize, usize)> = Vec::new();
+        for (&n, &s) in to.iter().zip(&shape::broadcast_strides(from, to)).filter(|(n, _)| **n != 1)
+        {
+            match dims.last_mut() {
+                Some((m, t)) if *t == s * n => (*m, *t) = (*m * n, s),
+                _ => dims.push((n, s)),
+            }
+        }
+        if dims.is_empty() {
+            dims.push((1, 0));
+        }
+        Ok(Self(dims))
+    }
+
+    /// Whether every element is the same one.
+    fn is_scalar(&self) -> bool {
+        matches!(self.0[..], [(_, 0)])
+    }
+
+    /// Reads the elements from place `start` on.
+    pub(super) fn read<T: Copy>(
+        &self,
+        x: &[T],
+        start: usize,
+        out: &mut [f32],
+        number: impl Fn(T) -> f32 + Copy,
+    ) {
+        let (&(len, stride), outer) = self.0.split_last().expect("invariant: never empty");
+        let (mut row, mut at, mut done) = (start / len, start % len, 0);
+        while done < out.len() {
+            let mut rest = row;
+            let mut base = 0;
+            for &(n, s) in outer.iter().rev() {
+                base += rest % n * s;
+                rest /= n;
+            }
+            let count = (len - at).min(out.len() - done);
+            let piece = &mut out[done..][..count];
+            match stride {
+                0 => piece.fill(number(x[base])),
+                1 => (piece.iter_mut().zip(&x[base + at..])).for_each(|(y, &x)| *y = number(x)),
+                _ => {
+                    let x = x[base + at * stride..].iter().step_by(stride);
+                    piece.iter_mut().zip(x).for_each(|(y, &x)| *y = number(x));
+                }
+            }
+            (row, at, done) = (row + 1, 0, done + count);
+        }
+    }
+}
+
+/// A program at work: how its leaves are read.
+struct Work<'a> {
+    program: &'a Program,
+    loads: Vec<Load<'a>>,
+}
+
+impl Program {
+    fn loads<'a>(&'a self, args: &Args<'a>) -> Result<Vec<Load<'a>>> {
+        let load = |(leaf, read): (&'a Leaf, &bool)| {
+            let Operand { shape, data, other } = match leaf {
+                _ if !read => return Ok(Load::Same(&[])),
+                Leaf::Input(0) if args.in_place => return Ok(Load::Own),
+                Leaf::Const(t) => Operand { shape: t.shape(), data: t.as_slice()?, other: None },
+                Leaf::Input(i) => args
+                    .optional(*i)
+                    .ok_or_else(|| Error::invalid(format!("input {i} is missing")))?,
+            };
+            if other.is_none() && data.len() == args.out.len() {
+                return Ok(Load::Same(data));
+            }
+            let spread = Spread::new(shape, args.shape)?;
+            match other {
+                Some(t) if t.dtype() == DType::Bool => Ok(Load::Truth(spread, t.as_slice()?)),
+                Some(t) => Err(Error::bug(format!("a program reads {}", t.dtype()))),
+                None => Ok(Load::Spread(spread, data)),
+            }
+        };
+        self.leaves.iter().zip(&self.read).map(load).collect()
+    }
+
+    /// Runs on all elements, in ranges that threads share.
+    fn run(&self, args: Args<'_>) -> Result<()> {
+        let cancel: &Cancel = args.cancel;
+        if args.more.iter().flatten().any(|(shape, _)| *shape != args.shape) {
+            return Err(Error::bug("the results of a program have different shapes"));
+        }
+        let work = Work { program: self, loads: self.loads(&args)? };
+        let mut jobs: Vec<Vec<Option<&mut [f32]>>> =
+            args.out.chunks_mut(JOB).map(|out| vec![Some(out)]).collect();
+        for more in args.more {
+            match more {
+                Some((_, out)) => {
+                    let parts = jobs.iter_mut().zip(out.chunks_mut(JOB));
+                    parts.for_each(|(job, out)| job.push(Some(out)));
+                }
+                None => jobs.iter_mut().for_each(|job| job.push(None)),
+            }
+        }
+        let job = |(i, mut out): (usize, Vec<Option<&mut [f32]>>)| {
+            cancel.poll()?;
+            work.job(i * JOB, &mut out);
+            Ok(())
+        };
+        match jobs.len() {
+            0 | 1 => jobs.into_iter().enumerate().try_for_each(job),
+            _ => jobs.into_par_iter().enumerate().try_for_each(job),
+        }
+    }
+}
+
+impl Work<'_> {
+    /// The elements from place `start` on.
+    fn job(&self, start: usize, outs: &mut [Option<&mut [f32]>]) {
+        let total = outs.iter().flatten().next().map_or(0, |o| o.len());
+        let size = TILE.min(total);
+        let mut leaves: Vec<Vec<f32>> = (self.loads.iter())
+            .map(|l| if matches!(l, Load::Same(_)) { vec![] } else { vec![0.0; size] })
+            .collect();
+        let mut registers = vec![vec![0f32; size]; self.program.count];
+        for from in (0..total).step_by(TILE) {
+            let n = TILE.min(total - from);
+            for (load, tile) in self.loads.iter().zip(&mut leaves) {
+                let at = start + from;
+                match load {
+                    Load::Same(_) => {}
+                    Load::Own => {
+                        if let Some(own) = outs.first().and_then(Option::as_deref) {
+                            tile[..n].copy_from_slice(&own[from..][..n]);
+                        }
+                    }
+                    Load::Spread(s, _) | Load::Truth(s, _) if from > 0 && s.is_scalar() => {}
+                    Load::Spread(s, x) => s.read(x, at, &mut tile[..n], |x| x),
+                    Load::Truth(s, x) => {
+                        s.read(x, at, &mut tile[..n], |b| f32::from(u8::from(b)));
+                    }
+                }
+            }
+            self.tile(start + from, n, &leaves, &mut registers);
+            for (out, &source) in outs.iter_mut().zip(&self.program.outputs) {
+                if let Some(out) = out {
+                    let tile = self.source(source, (start + from, n), &leaves, &registers);
+                    out[from..][..n].copy_from_slice(tile);
+                }
+            }
+        }
+    }
+
+    fn source<'t>(
+        &'t self,
+        from: From,
+        (at, n): (usize, usize),
+        leaves: &'t [Vec<f32>],
+        registers: &'t [Vec<f32>],
+    ) -> &'t [f32] {
+        match from {
+            From::Step(i) => &registers[self.program.registers[i]][..n],
+            From::Leaf(i) => match &self.loads[i] {
+                Load::Same(x) => &x[at..][..n],
+                _ => &leaves[i][..n],
+            },
+        }
+    }
+
+    fn tile(&self, at: usize, n: usize, leaves: &[Vec<f32>], registers: &mut [Vec<f32>]) {
+        for (i, (step, from)) in self.program.steps.iter().enumerate() {
+            let register = self.program.registers[i];
+            let mut out = std::mem::take(&mut registers[register]);
+            let source = |k: usize| self.source(from[k], (at, n), leaves, registers);
+            let y = &mut out[..n];
+            match (step, from.len()) {
+                (Step::Unary(op), _) => {
+                    y.copy_from_slice(source(0));
+                    math::unary(*op, y);
+                }
+                (Step::Where, _) => choose(source(0), source(1), source(2), y),
+                (step, 2) => pairs(*step, source(0), source(1), y),
+                (step, _) => singles(*step, source(0), y),
+            }
+            registers[register] = out;
+        }
+    }
+}
+
+widest! {
+    fn choose(c: &[f32], a: &[f32], b: &[f32], y: &mut [f32]) = choose_text
+}
+
+widest! {
+    fn pairs(step: Step, a: &[f32], b: &[f32], y: &mut [f32]) = pairs_text
+}
+
+widest! {
+    fn singles(step: Step, x: &[f32], y: &mut [f32]) = singles_text
+}
+
+#[inline(always)]
+fn choose_text(c: &[f32], a: &[f32], b: &[f32], y: &mut [f32], _: impl math::Fma) {
+    for (y, (&c, (&a, &b))) in y.iter_mut().zip(c.iter().zip(a.iter().zip(b))) {
+        *y = if c != 0.0 { a } else { b };
+    }
+}
+
+#[inline(always)]
+fn zip(a: &[f32], b: &[f32], y: &mut [f32], f: impl Fn(f32, f32) -> f32) {
+    for (y, (&a, &b)) in y.iter_mut().zip(a.iter().zip(b)) {
+        *y = f(a, b);
+    }
+}
+
+#[inline(always)]
+fn truth(b: bool) -> f32 {
+    if b { 1.0 } else { 0.0 }
+}
+
+#[inline(always)]
+fn pairs_text(step: Step, a: &[f32], b: &[f32], y: &mut [f32], _: impl math::Fma) {
+    match step {
+        Step::Sub => zip(a, b, y, |a, b| a - b),
+        Step::Mul => zip(a, b, y, |a, b| a * b),
+        Step::Div => zip(a, b, y, |a, b| a / b),
+        Step::PRelu => zip(a, b, y, |a, b| if a < 0.0 { a * b } else { a }),
+        // NaN of either stays.
+        Step::Max => zip(a, b, y, |a, b| if a >= b || a.is_nan() { a } else { b }),
+        Step::Min => zip(a, b, y, |a, b| if a <= b || a.is_nan() { a } else { b }),
+        // The exponent is mostly one small number.
+        Step::Pow if b.iter().all(|&b| b == 2.0) => zip(a, b, y, |a, _| a * a),
+        Step::Pow => zip(a, b, y, f32::powf),
+        Step::Compare(Compare::Less) => zip(a, b, y, |a, b| truth(a < b)),
+        Step::Compare(Compare::LessOrEqual) => zip(a, b, y, |a, b| truth(a <= b)),
+        Step::Compare(Compare::Greater) => zip(a, b, y, |a, b| truth(a > b)),
+        Step::Compare(Compare::GreaterOrEqual) => zip(a, b, y, |a, b| truth(a >= b)),
+        Step::Compare(Compare::Equal) => zip(a, b, y, |a, b| truth(a == b)),
+        Step::Compare(Compare::And) => zip(a, b, y, |a, b| a * b),
+        Step::Compare(Compare::Or) => zip(a, b, y, |a, b| if a != 0.0 { a } else { b }),
+        Step::Compare(Compare::Xor) => zip(a, b, y, |a, b| truth(a != b)),
+        _ => zip(a, b, y, |a, b| a + b),
+    }
+}
+
+#[inline(always)]
+fn singles_text(step: Step, x: &[f32], y: &mut [f32], _: impl math::Fma) {
+    match step {
+        Step::Not => y.iter_mut().zip(x).for_each(|(y, &x)| *y = 1.0 - x),
+        Step::IsNaN => y.iter_mut().zip(x).for_each(|(y, &x)| *y = truth(x.is_nan())),
+        Step::Scale(by) => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * by),
+        _ => y.copy_from_slice(x),
+    }
+}
+
+impl Kernel for Program {
+    fn run(&self, args: Args<'_>) -> Result<()> {
+        Program::run(self, args)
+    }
+}
