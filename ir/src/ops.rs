@@ -33,6 +33,7 @@ pub mod gather;
 pub mod global_pool;
 pub mod grid;
 pub mod group_norm;
+pub mod image;
 pub mod layer_norm;
 pub mod layout;
 pub mod linalg;
@@ -136,6 +137,7 @@ families! {
     tokenizer: Tokenizer;
     tfidf: TfIdfVectorizer;
     murmur_hash: MurmurHash3;
+    image: ImageDecoder;
     reduce: Reduce;
     arg: Arg;
     softmax: Softmax;
