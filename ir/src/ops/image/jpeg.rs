@@ -253,8 +253,6 @@ mod tests {
             END.into(),
         ];
         let got = decode(&Context::default(), &file(0xc2, &ac)).expect("decodes").data;
-        let mut block = [0; 64];
-        (block[1], block[8]) = (3, -1);
         let wave =
             |k: f64, i: usize| f64::cos((2 * i + 1) as f64 * k * std::f64::consts::PI / 16.0);
         for (i, &v) in got.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! TIFF: the first picture of a file, in strips or tiles.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use kiln_tensor::DType;
 use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
@@ -85,8 +86,8 @@ fn tags(start: Reader<'_>, at: usize) -> Result<Tags> {
             2 => values.u16().map(u32::from),
             _ => values.u32(),
         };
-        if !tags.contains_key(&tag) {
-            tags.insert(tag, (0..n).map(|_| next()).collect::<Result<_>>()?);
+        if let Entry::Vacant(first) = tags.entry(tag) {
+            first.insert((0..n).map(|_| next()).collect::<Result<_>>()?);
         }
     }
     Ok(tags)

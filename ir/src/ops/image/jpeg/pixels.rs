@@ -76,7 +76,7 @@ fn plane(cx: &Context, c: Component, most: [usize; 2]) -> Result<Plane> {
     let Some(factors) = c.factors else {
         invalid!("channel {} of the JPEG image has no scan, or no quantization table", c.id);
     };
-    if most[0] % c.sampling[0] != 0 || most[1] % c.sampling[1] != 0 {
+    if (0..2).any(|i| !most[i].is_multiple_of(c.sampling[i])) {
         unsupported!("JPEG sampling factors {:?} beside {most:?} are not decoded", c.sampling);
     }
     let stride = c.blocks[0] * 8;
