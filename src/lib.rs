@@ -15,6 +15,7 @@
 mod bind;
 mod builder;
 mod facts;
+mod lint;
 mod model;
 pub mod npy;
 pub mod pb;
@@ -24,5 +25,6 @@ pub use builder::{BackendKind, Options};
 pub use facts::Facts;
 pub use kiln_ir::{Cancel, Error, Graph, Kind, Limits, NodeInfo, Result, Type};
 pub use kiln_tensor::{DType, Datum, Map, MapKeys, Tensor};
+pub use lint::{Finding, lint};
 pub use model::{Model, ValueInfo};
 pub use session::Session;

@@ -44,13 +44,22 @@ pub struct Traits {
     pub elementwise: bool,
     /// Two runs may differ: not folded, not merged.
     pub random: bool,
+    /// How many outputs at the end ONNX lets a node leave unnamed.
+    pub optional_outputs: usize,
 }
 
 impl Traits {
+    const NONE: Traits =
+        Traits { commutative: false, elementwise: false, random: false, optional_outputs: 0 };
     /// Elementwise, and nothing else.
-    pub const ELEMENTWISE: Traits = Traits { commutative: false, elementwise: true, random: false };
+    pub const ELEMENTWISE: Traits = Traits { elementwise: true, ..Self::NONE };
     /// Random, and nothing else.
-    pub const RANDOM: Traits = Traits { commutative: false, elementwise: false, random: true };
+    pub const RANDOM: Traits = Traits { random: true, ..Self::NONE };
+
+    /// With `n` optional outputs, and nothing else.
+    pub const fn optional(n: usize) -> Traits {
+        Traits { optional_outputs: n, ..Self::NONE }
+    }
 }
 
 /// Makes the enum of families, its conversions, its dispatch and the list of schema tables.

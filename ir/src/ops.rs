@@ -44,6 +44,7 @@ pub mod lrn;
 pub mod matmul;
 pub mod matmul_quantized;
 pub mod max_unpool;
+mod mersenne;
 pub mod murmur_hash;
 pub mod nms;
 pub mod optional;
@@ -195,6 +196,11 @@ pub(crate) mod testing {
     pub fn types(graph: &str) -> Result<Vec<String>> {
         let g = text::parse(graph)?;
         Ok(g.outputs().iter().map(|(_, v)| g.ty(*v).to_string()).collect())
+    }
+
+    /// A tensor of `f32`.
+    pub fn t(shape: &[usize], data: &[f32]) -> Tensor {
+        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
     }
 
     /// Asserts that two float slices agree within `tol`, NaN with NaN.

@@ -189,6 +189,11 @@ pub fn find(name: &str, opset: i64) -> Option<&'static Schema> {
     index().get(name)?.iter().rev().find(|s| s.since <= opset).copied()
 }
 
+/// The versions at which an operator's rows begin, lowest first.
+pub fn versions(name: &str) -> impl Iterator<Item = i64> {
+    index().get(name).into_iter().flatten().map(|s| s.since)
+}
+
 /// The name of an operator in a domain, as rows spell it.
 pub fn qualified(domain: &str, op: &str) -> String {
     match domain {

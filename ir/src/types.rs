@@ -76,6 +76,14 @@ impl Type {
         }
     }
 
+    /// The rank of a tensor, where it is known.
+    pub fn rank(&self) -> Option<usize> {
+        match self {
+            Type::Tensor(t) => t.shape.as_ref().map(Vec::len),
+            _ => None,
+        }
+    }
+
     /// What holds of values of either type; shapes that differ become unknown.
     #[must_use]
     pub fn join(&self, other: &Type) -> Type {

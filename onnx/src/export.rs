@@ -12,6 +12,7 @@ use crate::proto::{
 };
 use crate::tensor::tensor_to_proto;
 use crate::types::type_to_proto;
+use crate::version;
 
 /// The domain of kiln's fused operators; they are written as functions.
 pub const KILN_DOMAIN: &str = "ai.kiln";
@@ -25,7 +26,7 @@ pub fn export(g: &Graph, opsets: &BTreeMap<String, i64>) -> Result<ModelProto> {
     for (domain, version) in opsets {
         exporter.import(crate::decode::canonical_domain(domain), *version);
     }
-    exporter.import("", 17);
+    exporter.import("", version::LOWEST);
     let graph = exporter.graph(g, &HashMap::new(), usize::MAX, &mut Names::default())?;
     let default = exporter.opsets[""];
     let imports = exporter.imports();
@@ -54,6 +55,9 @@ fn ir_version(opset: i64, functions: bool) -> i64 {
     // Functions came with IR 8.
     if functions { lowest.max(8) } else { lowest }
 }
+
+/// Attributes that say in texts what a file says by the names of outputs and of captured values.
+const OWN_ATTRIBUTES: &[&str] = &["captures", "made_outputs"];
 
 struct Exporter {
     opsets: BTreeMap<String, i64>,
@@ -171,12 +175,8 @@ impl Exporter {
             .iter()
             .map(|v| v.map_or(String::new(), |v| value_names[&v].clone()))
             .collect();
-        // An optional output that nothing reads is left out.
-        let name = |v: Value| if g.is_read(v) { value_names[&v].clone() } else { String::new() };
-        let mut outputs: Vec<String> = g.outputs_of(id).map(name).collect();
-        let last = outputs.iter().rposition(|o| !o.is_empty()).unwrap_or(0);
-        outputs.truncate(last + 1);
-        let (domain, op) = self.operator(node)?;
+        let outputs = outputs(g, id, value_names);
+        let (domain, op) = self.operator(g, id)?;
         let attribute = self.attributes(node, &mut inputs, names)?;
         proto.node.push(NodeProto {
             name: Some(node.name.to_string()),
@@ -191,13 +191,13 @@ impl Exporter {
     }
 
     /// The domain and name of an operator; records what must be imported or defined for it.
-    fn operator(&mut self, node: &Node) -> Result<(String, String)> {
+    fn operator(&mut self, g: &Graph, id: NodeId) -> Result<(String, String)> {
+        let node = g.node(id);
         let (domain, op) = schema::split(node.op.name());
         if domain == KILN_DOMAIN {
             return Ok((domain.to_owned(), self.function(op, node)?));
         }
-        let since = schema::find(node.op.name(), i64::MAX).map_or(1, |s| s.since);
-        self.import(domain, since);
+        self.import(domain, version::needed(g, id));
         Ok((domain.to_owned(), op.to_owned()))
     }
 
@@ -246,7 +246,7 @@ impl Exporter {
         };
         let captured = inputs.split_off(inputs.len() - captures);
         let mut out = Vec::new();
-        for (name, attr) in attrs.iter().filter(|(n, _)| *n != "captures") {
+        for (name, attr) in attrs.iter().filter(|(n, _)| !OWN_ATTRIBUTES.contains(n)) {
             let Attr::Graph(body) = attr else {
                 out.extend(attr_to_proto(name, attr));
                 continue;
@@ -262,6 +262,16 @@ impl Exporter {
         }
         Ok(out)
     }
+}
+
+/// The names of a node's outputs: an optional one that nothing reads is left out.
+fn outputs(g: &Graph, id: NodeId, value_names: &HashMap<Value, String>) -> Vec<String> {
+    let all: Vec<Value> = g.outputs_of(id).collect();
+    let needed = all.len() - g.op(id).traits().optional_outputs.min(all.len());
+    let named = |v: &Value| v.slot() < needed || g.is_read(*v);
+    let count = all.iter().rposition(named).map_or(1, |last| last + 1);
+    let name = |v: &Value| if named(v) { value_names[v].clone() } else { String::new() };
+    all[..count].iter().map(name).collect()
 }
 
 fn value_info(g: &Graph, v: Value, name: &str) -> ValueInfoProto {

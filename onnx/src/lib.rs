@@ -26,6 +26,7 @@ mod packed;
 pub mod proto;
 pub mod tensor;
 pub mod types;
+mod version;
 mod weigh;
 
 pub use datum::{datum_from_proto, datum_to_proto};

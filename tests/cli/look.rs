@@ -52,6 +52,46 @@ fn inspect_prints_and_draws_the_graph() {
     assert!(ended.code == 0 && ended.out.contains("ai.onnx::Relu  1"), "{ended:?}");
 }
 
+/// One tree of two leaves that votes for the first of two targets only.
+fn lost_target() -> Vec<u8> {
+    use proto::{floats, int, ints, texts};
+    let attrs = [
+        ints("nodes_treeids", &[0, 0, 0]),
+        ints("nodes_nodeids", &[0, 1, 2]),
+        ints("nodes_featureids", &[0, 0, 0]),
+        floats("nodes_values", &[1.0, 0.0, 0.0]),
+        texts("nodes_modes", &["BRANCH_LEQ", "LEAF", "LEAF"]),
+        ints("nodes_truenodeids", &[1, 0, 0]),
+        ints("nodes_falsenodeids", &[2, 0, 0]),
+        ints("target_treeids", &[0, 0]),
+        ints("target_nodeids", &[1, 2]),
+        ints("target_ids", &[0, 0]),
+        floats("target_weights", &[0.25, 0.5]),
+        int("n_targets", 2),
+    ];
+    let graph = Graph::new().ml("TreeEnsembleRegressor", "x", "y", &attrs);
+    graph.input("x", F32, &[-1, 1]).output("y", F32).model()
+}
+
+#[test]
+fn inspect_warns_of_wrong_exports() {
+    let folder = Folder::new();
+    let model = folder.write("t.onnx", &lost_target());
+    let want = "\
+warning: lost_targets: node #0 `y` (ai.onnx.ml.TreeEnsembleRegressor): \
+all trees vote for target 0 of 2; the others are constant
+  help: train and export one model per target
+";
+    assert_eq!(good(&["inspect", &model, "--lint"]), want);
+    let document = json(&good(&["inspect", &model, "--json"]));
+    assert_eq!(document["lints"][0]["lint"], "lost_targets");
+    let node = json(r#"{"index": 0, "name": "y", "op": "ai.onnx.ml.TreeEnsembleRegressor"}"#);
+    assert_eq!(document["lints"][0]["node"], node);
+    assert_eq!(good(&["inspect", FOREST, "--lint"]), "");
+    assert_eq!(json(&good(&["inspect", FOREST, "--json"]))["lints"], json("[]"));
+    assert_eq!(kiln(&["inspect", &model, "--lint", "--ops"]).code, 2);
+}
+
 #[test]
 fn optimize_writes_an_equal_model_and_a_report() {
     let folder = Folder::new();

@@ -18,8 +18,15 @@ use gaps::Gaps;
 const SUITES: &[&str] = &["onnx-node", "onnx-simple", "onnx-light"];
 
 /// Suites of older models; too long for every run.
-const MORE: &[&str] =
-    &["onnx-node-older", "onnx-pytorch-converted", "onnx-pytorch-operator", "real", "onnx2c"];
+const MORE: &[&str] = &[
+    "onnx-node-older",
+    "onnx-pytorch-converted",
+    "onnx-pytorch-operator",
+    "onnx2c",
+    "polygraphy",
+    "real",
+    "tract",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -10,8 +10,8 @@ use kiln_tensor::{Datum, Tensor};
 use rayon::ThreadPool;
 
 use crate::arena::Arena;
-use crate::kernel::{Args, Kernel, Row};
-use crate::kernels::ROWS;
+use crate::kernel::{Args, Kernel};
+use crate::kernels::rows;
 
 /// A graph with its kernels prepared, and the plans of the shapes seen so far.
 pub(crate) struct Compiled {
@@ -29,12 +29,10 @@ impl Compiled {
     /// Prepares a kernel for every node that a row takes.
     pub fn new(graph: Arc<Graph>, pool: Arc<ThreadPool>) -> Result<Self> {
         let prepare = |id: NodeId| {
-            let rows = ROWS.iter().flat_map(|rows| rows.iter());
-            rows.filter_map(|row: &Row| {
+            rows().find_map(|row| {
                 let claim = Claim { in_place: row.in_place };
                 (row.prepare)(&graph, id).map(|k| (id, (claim, k)))
             })
-            .next()
         };
         let kernels = graph.nodes().filter_map(prepare).collect();
         let (plans, arenas) = (Mutex::default(), Mutex::default());

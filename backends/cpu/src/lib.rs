@@ -18,7 +18,7 @@ use kiln_plan::{Backend, Executable};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 pub use kernel::{Args, Kernel, Row};
-pub use kernels::ROWS;
+pub use kernels::rows;
 
 /// The CPU with a number of threads.
 pub struct Cpu {

@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 
-use kiln_cpu::{Cpu, ROWS, Row};
+use kiln_cpu::{Cpu, rows};
 use kiln_ir::{Context, Graph, Limits, eval, text};
 use kiln_plan::Backend;
 use kiln_tensor::Datum;
 use kiln_testing::{compare, random, values};
-
-fn rows() -> impl Iterator<Item = &'static Row> {
-    ROWS.iter().flat_map(|rows| rows.iter())
-}
 
 fn inputs(g: &Graph) -> Vec<Datum> {
     values::inputs(g, 1, 7).expect("they can be made up")

@@ -14,7 +14,8 @@ use kiln_tensor::{DType, Datum};
 use crate::eval::{optional, tensor};
 use crate::ops::real::{is_real, match_real};
 use crate::{
-    Attrs, Build, Built, Context, Dim, Fact, Infer, Operator, Result, Schema, attrs, invalid,
+    Attrs, Build, Built, Context, Dim, Fact, Infer, Operator, Result, Schema, Traits, attrs,
+    invalid,
 };
 
 mod definition;
@@ -48,7 +49,7 @@ attrs! {
         /// The type that weights are calculated in.
         softmax_precision: Option<DType> = None,
         /// How many outputs are made: 1, 3 or 4.
-        outputs "num_outputs": i64 = 1,
+        outputs "made_outputs": i64 = 1,
     }
 }
 
@@ -56,7 +57,7 @@ attrs! {
 pub const SCHEMAS: &[Schema] = &[Schema { name: "Attention", since: 23, build: attention }];
 
 fn attention(b: &mut Build<'_>) -> Result<Built> {
-    let counted = b.attrs.has("num_outputs");
+    let counted = b.attrs.has("made_outputs");
     let mut settings = Settings::read(&mut b.attrs)?;
     if !counted {
         settings.outputs = match b.outputs {
@@ -168,6 +169,10 @@ impl Operator for Attention {
         self.0.write()
     }
 
+    fn traits(&self) -> Traits {
+        Traits::optional(3)
+    }
+
     fn arity(&self) -> RangeInclusive<usize> {
         3..=7
     }
@@ -219,11 +224,7 @@ mod tests {
     use kiln_tensor::Tensor;
 
     use super::*;
-    use crate::ops::testing::{assert_close, run, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{assert_close, run, t, types};
 
     fn f(d: &Datum) -> Vec<f32> {
         d.as_tensor().expect("tensor").to_vec::<f32>().expect("f32")

@@ -12,7 +12,8 @@ use kiln_tensor::{Datum, Tensor};
 use crate::eval::tensor;
 use crate::ops::real::{Real, is_real, match_real, moments, narrow, widen};
 use crate::{
-    Attrs, Build, Built, Context, Dim, Fact, Infer, Operator, Result, Schema, attrs, invalid,
+    Attrs, Build, Built, Context, Dim, Fact, Infer, Operator, Result, Schema, Traits, attrs,
+    invalid,
 };
 
 attrs! {
@@ -123,6 +124,10 @@ impl Operator for BatchNorm {
         self.write()
     }
 
+    fn traits(&self) -> Traits {
+        Traits::optional(2)
+    }
+
     fn arity(&self) -> RangeInclusive<usize> {
         5..=5
     }
@@ -188,14 +193,10 @@ fn narrow_any<R: Real>(dtype: kiln_tensor::DType, v: Vec<R>) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, run, types};
+    use crate::ops::testing::{assert_close, run, t, types};
     use crate::schema::{NodeSpec, add};
     use crate::{Graph, Type};
     use kiln_tensor::DType;
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
 
     fn inputs() -> Vec<Tensor> {
         let v = |a: f32, b: f32| t(&[2], &[a, b]);

@@ -151,11 +151,7 @@ impl Operator for CausalConv {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, run, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{assert_close, run, t, types};
 
     fn conv(attrs: &str, more: &str, rest: &[Tensor]) -> [Vec<f32>; 2] {
         let text = format!(

@@ -160,11 +160,7 @@ fn nhwc_max_pool(b: &mut Build<'_>) -> Result<Built> {
 mod tests {
     use kiln_tensor::Tensor;
 
-    use crate::ops::testing::{assert_close, run, run1, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{assert_close, run, run1, t, types};
 
     #[test]
     fn activations() {

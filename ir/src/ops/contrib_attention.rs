@@ -314,12 +314,8 @@ fn cached(b: &mut Build<'_>, past: Value, new: Value, first: Value) -> Result<Va
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, run, types};
+    use crate::ops::testing::{assert_close, run, t, types};
     use kiln_tensor::Datum;
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
 
     fn f(d: &Datum) -> Vec<f32> {
         d.as_tensor().expect("tensor").to_vec::<f32>().expect("f32")

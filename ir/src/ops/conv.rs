@@ -304,12 +304,8 @@ impl Operator for Conv {
 mod tests {
     use kiln_tensor::Tensor;
 
-    use crate::ops::testing::{run, run1, types};
+    use crate::ops::testing::{run, run1, t, types};
     use crate::text;
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
 
     fn ramp(shape: &[usize]) -> Tensor {
         let n: usize = shape.iter().product();

@@ -234,13 +234,7 @@ impl Operator for ConvTranspose {
 
 #[cfg(test)]
 mod tests {
-    use kiln_tensor::Tensor;
-
-    use crate::ops::testing::{run1, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{run1, t, types};
 
     #[test]
     fn kernels_are_spread() {

@@ -218,13 +218,7 @@ impl Operator for DeformConv {
 
 #[cfg(test)]
 mod tests {
-    use kiln_tensor::Tensor;
-
-    use crate::ops::testing::{assert_close, run1};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{assert_close, run1, t};
 
     #[test]
     fn offsets_interpolate_and_leave_the_plane() {

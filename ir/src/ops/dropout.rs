@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use kiln_tensor::{DType, Datum, Scalar, Tensor, match_scalar};
 
+use super::mersenne::Mersenne;
 use crate::eval::{optional, tensor};
 use crate::{Attrs, Build, Built, Context, Fact, Infer, Operator, Result, Schema, Traits, invalid};
 
@@ -50,53 +51,6 @@ fn old(b: &mut Build<'_>) -> Result<Built> {
     Ok(Built::Values(outputs))
 }
 
-/// The Mersenne Twister MT19937, seeded as NumPy seeds it: masks are those of the reference.
-pub(crate) struct Random {
-    state: [u32; Self::N],
-    at: usize,
-}
-
-impl Random {
-    const N: usize = 624;
-
-    pub(crate) fn new(seed: u64) -> Self {
-        let mut state = [seed as u32; Self::N];
-        for i in 1..Self::N {
-            let last = state[i - 1];
-            state[i] = (last ^ (last >> 30)).wrapping_mul(1_812_433_253).wrapping_add(i as u32);
-        }
-        Self { state, at: Self::N }
-    }
-
-    fn twist(&mut self) {
-        for i in 0..Self::N {
-            let next = self.state[(i + 1) % Self::N];
-            let y = (self.state[i] & 0x8000_0000) | (next & 0x7fff_ffff);
-            let odd = if y & 1 == 1 { 0x9908_b0df } else { 0 };
-            self.state[i] = self.state[(i + 397) % Self::N] ^ (y >> 1) ^ odd;
-        }
-        self.at = 0;
-    }
-
-    fn next(&mut self) -> u32 {
-        if self.at == Self::N {
-            self.twist();
-        }
-        let mut y = self.state[self.at];
-        self.at += 1;
-        y ^= y >> 11;
-        y ^= (y << 7) & 0x9d2c_5680;
-        y ^= (y << 15) & 0xefc6_0000;
-        y ^ (y >> 18)
-    }
-
-    /// A number of 53 bits in `0.0..1.0`.
-    pub(crate) fn uniform(&mut self) -> f64 {
-        let (high, low) = (self.next() >> 5, self.next() >> 6);
-        (f64::from(high) * 67_108_864.0 + f64::from(low)) / 9_007_199_254_740_992.0
-    }
-}
-
 impl Operator for Dropout {
     fn name(&self) -> &str {
         "Dropout"
@@ -107,7 +61,8 @@ impl Operator for Dropout {
     }
 
     fn traits(&self) -> Traits {
-        if self.may_train { Traits::RANDOM } else { Traits::ELEMENTWISE }
+        let traits = if self.may_train { Traits::RANDOM } else { Traits::ELEMENTWISE };
+        Traits { optional_outputs: 1, ..traits }
     }
 
     fn arity(&self) -> RangeInclusive<usize> {
@@ -132,7 +87,7 @@ impl Operator for Dropout {
             let mask = Tensor::from_vec(x.shape(), vec![true; x.len()])?;
             return Ok(vec![x.clone().into(), mask.into()]);
         }
-        let mut random = Random::new(self.seed.map_or(cx.seed, |s| s as u64));
+        let mut random = Mersenne::new(self.seed.map_or(cx.seed, |s| s as u64));
         let mask: Vec<bool> = (0..x.len()).map(|_| random.uniform() >= ratio).collect();
         let y = match_scalar!(x.dtype(), T => {
             let kept = x.as_slice::<T>()?.iter().zip(&mask);
@@ -152,13 +107,6 @@ mod tests {
 
     fn ones(n: usize) -> Tensor {
         Tensor::vector(vec![1f32; n])
-    }
-
-    #[test]
-    fn the_twister_is_numpys() {
-        let mut random = Random::new(0);
-        let got = [random.uniform(), random.uniform()];
-        assert_eq!(got, [0.548_813_503_927_324_8, 0.715_189_366_372_419_5]);
     }
 
     #[test]

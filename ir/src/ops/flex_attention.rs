@@ -85,13 +85,7 @@ fn shared(b: &mut Build<'_>, q: Value, kv: Value) -> Result<Value> {
 
 #[cfg(test)]
 mod tests {
-    use kiln_tensor::Tensor;
-
-    use crate::ops::testing::{assert_close, run1, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{assert_close, run1, t, types};
 
     #[test]
     fn gates() {

@@ -396,9 +396,6 @@ fn features(cx: &Context, x: &Tensor, columns: &Tensor) -> Result<Tensor> {
         invalid!("a scalar has no columns");
     };
     let wanted = columns.to_vec::<i64>()?;
-    if wanted.iter().any(|&i| i < 0) {
-        invalid!("a column has a negative number");
-    }
     let at = wanted.into_iter().map(|i| place(i, n)).collect::<Result<Vec<_>>>()?;
     let mut out = if rows.is_empty() { vec![1] } else { rows.to_vec() };
     out.push(at.len());
@@ -488,6 +485,8 @@ mod tests {
     fn columns() {
         let y = pick("ai.onnx.ml.ArrayFeatureExtractor", "", &grid(&[3]), &indices(&[2], &[2, 0]));
         assert_eq!(y.expect("a vector"), want(&[1, 2], &[2, 0]));
+        let y = pick("ai.onnx.ml.ArrayFeatureExtractor", "", &grid(&[3]), &indices(&[1], &[-1]));
+        assert_eq!(y.expect("the last"), want(&[1, 1], &[2]));
     }
 
     #[test]

@@ -132,13 +132,7 @@ impl Operator for GroupNorm {
 
 #[cfg(test)]
 mod tests {
-    use kiln_tensor::Tensor;
-
-    use crate::ops::testing::{assert_close, run1, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{assert_close, run1, t, types};
 
     #[test]
     fn channels_and_groups() {

@@ -12,7 +12,7 @@ use kiln_tensor::{DType, Datum, Tensor};
 
 use crate::eval::{optional, tensor};
 use crate::ops::real::{Real, is_real, match_real, moments, narrow, widen};
-use crate::{Attrs, Context, Dim, Fact, Infer, Operator, Result, Schema, attrs, invalid};
+use crate::{Attrs, Context, Dim, Fact, Infer, Operator, Result, Schema, Traits, attrs, invalid};
 
 attrs! {
     /// The attributes of a normalization of trailing axes.
@@ -146,6 +146,13 @@ impl Operator for LayerNorm {
         self.trailing().write()
     }
 
+    fn traits(&self) -> Traits {
+        match self {
+            LayerNorm::Rms(_) => Traits::default(),
+            _ => Traits::optional(2),
+        }
+    }
+
     fn arity(&self) -> RangeInclusive<usize> {
         if self.is_centered() { 2..=3 } else { 2..=2 }
     }
@@ -219,11 +226,7 @@ fn stash<R: Real>(dtype: DType, shape: &[usize], v: Vec<R>) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, run, run1, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{assert_close, run, run1, t, types};
 
     #[test]
     fn rows_are_normalized() {

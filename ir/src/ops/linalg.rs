@@ -232,12 +232,7 @@ fn store(dtype: DType, shape: &[usize], y: &[f64]) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::ops::testing::{assert_close, run1, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{assert_close, run1, t, types};
 
     #[test]
     fn determinants() {

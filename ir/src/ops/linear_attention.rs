@@ -260,11 +260,7 @@ impl LinearAttention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, run, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{assert_close, run, t, types};
 
     /// Two tokens, one head, keys and values of length 1: `[y, state]`.
     fn two(rule: &str, gates: &str, more: &[Tensor]) -> [Vec<f32>; 2] {

@@ -13,7 +13,8 @@ use kiln_tensor::{DType, Datum};
 use crate::eval::{optional, tensor};
 use crate::ops::real::{Real, Ticks, is_real, match_real, narrow, widen};
 use crate::{
-    Attrs, Build, Built, Context, Dim, Fact, Infer, Operator, Result, Schema, attr_enum, invalid,
+    Attrs, Build, Built, Context, Dim, Fact, Infer, Operator, Result, Schema, Traits, attr_enum,
+    invalid,
 };
 
 attr_enum! {
@@ -161,6 +162,13 @@ impl Operator for Loss {
         Attrs::default()
             .with("reduction", Some(self.reduction).filter(|r| *r != Reduction::Mean))
             .with("ignore_index", self.ignore_index)
+    }
+
+    fn traits(&self) -> Traits {
+        match self.kind {
+            LossKind::Score => Traits::optional(1),
+            LossKind::LogLikelihood => Traits::default(),
+        }
     }
 
     fn arity(&self) -> RangeInclusive<usize> {

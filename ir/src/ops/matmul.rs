@@ -298,11 +298,7 @@ impl Operator for Gemm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{run1, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{run1, t, types};
 
     #[test]
     fn stacks_and_vectors() {

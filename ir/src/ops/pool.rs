@@ -12,7 +12,7 @@ use kiln_tensor::{DType, Datum, Number, Tensor, match_number};
 use crate::eval::tensor;
 use crate::ops::real::{Real, Ticks, abs, is_real, match_real, narrow, widen};
 use crate::ops::window::{Axis, Window, each_tap};
-use crate::{Attrs, Build, Context, Dim, Fact, Infer, Operator, Result, Schema, invalid};
+use crate::{Attrs, Build, Context, Dim, Fact, Infer, Operator, Result, Schema, Traits, invalid};
 
 /// A pool.
 #[derive(Clone, Debug, PartialEq)]
@@ -253,6 +253,13 @@ impl Operator for Pool {
                 attrs.with("count_include_pad", count_include_pad.then_some(true))
             }
             PoolKind::Lp { p } => attrs.with("p", (p != 2).then_some(p)),
+        }
+    }
+
+    fn traits(&self) -> Traits {
+        match self.kind {
+            PoolKind::Max { .. } => Traits::optional(1),
+            _ => Traits::default(),
         }
     }
 

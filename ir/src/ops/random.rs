@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 
 use kiln_tensor::{DType, Datum, Scalar, Tensor, match_scalar};
 
-use super::dropout::Random as Generator;
+use super::mersenne::Mersenne;
 use super::real::{Ticks, is_real};
 use crate::eval::tensor;
 use crate::{
@@ -108,8 +108,8 @@ fn stream(b: &Build<'_>) -> u32 {
 }
 
 impl Random {
-    fn generator(&self, cx: &Context) -> Generator {
-        Generator::new(match self.seed {
+    fn generator(&self, cx: &Context) -> Mersenne {
+        Mersenne::new(match self.seed {
             Some(seed) => seed as i64 as u64,
             None => cx.seed ^ (cx.seed >> 32) ^ u64::from(self.stream),
         })
@@ -181,7 +181,7 @@ fn tell(cx: &Context, n: usize, mut next: impl FnMut() -> f64) -> Result<Vec<f64
 }
 
 /// Two numbers of the normal distribution, by Marsaglia's polar method.
-fn pair(g: &mut Generator) -> [f64; 2] {
+fn pair(g: &mut Mersenne) -> [f64; 2] {
     loop {
         let (x, y) = (2.0 * g.uniform() - 1.0, 2.0 * g.uniform() - 1.0);
         let square = x * x + y * y;

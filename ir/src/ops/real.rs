@@ -1,8 +1,6 @@
 //! What definitions calculate in: `f64` for `f64`, `f32` for `f32` and the halves, integers
 //! in themselves.
 
-#![allow(dead_code)]
-
 use std::borrow::Cow;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
@@ -22,7 +20,6 @@ pub(crate) trait Real:
 {
     fn sqrt(self) -> Self;
     fn exp(self) -> Self;
-    fn ln(self) -> Self;
     fn tanh(self) -> Self;
     fn powf(self, by: Self) -> Self;
     /// The nearest value.
@@ -36,7 +33,6 @@ macro_rules! reals {
         impl Real for $t {
             fn sqrt(self) -> Self { $t::sqrt(self) }
             fn exp(self) -> Self { $t::exp(self) }
-            fn ln(self) -> Self { $t::ln(self) }
             fn tanh(self) -> Self { $t::tanh(self) }
             fn powf(self, by: Self) -> Self { $t::powf(self, by) }
         }

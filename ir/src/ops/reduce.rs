@@ -346,11 +346,7 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{run1, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{run1, t, types};
 
     fn all(op: &str, x: Tensor) -> Tensor {
         let text = format!("y = {op}(x: {}[{}]) {{keepdims=0}}\nreturn y", x.dtype(), x.len());

@@ -359,11 +359,7 @@ impl Operator for Resize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, run1, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{assert_close, run1, t, types};
 
     fn resize(n: usize, how: &str, attrs: &str) -> Vec<f32> {
         let text = format!("{how}\ny = Resize(x: f32[{n}], _, {{attrs}}\nreturn y");

@@ -16,7 +16,8 @@ use kiln_tensor::{DType, Datum, Tensor};
 use crate::eval::{optional, tensor};
 use crate::ops::real::{Real, is_real, match_real, narrow, widen};
 use crate::{
-    Attrs, Build, Built, Context, Dim, Fact, Infer, Operator, Result, Schema, attr_enum, invalid,
+    Attrs, Build, Built, Context, Dim, Fact, Infer, Operator, Result, Schema, Traits, attr_enum,
+    invalid,
 };
 use cell::{Direction, Output, Sizes, Weights, states, transposed};
 pub use curve::{Activation, Shape};
@@ -295,6 +296,10 @@ impl Operator for Rnn {
         curve::put(attrs, &l.activations, self.kind.activations())
     }
 
+    fn traits(&self) -> Traits {
+        Traits::optional(if self.has_cell() { 3 } else { 2 })
+    }
+
     fn arity(&self) -> RangeInclusive<usize> {
         if self.has_cell() { 3..=8 } else { 3..=6 }
     }
@@ -338,12 +343,8 @@ impl Operator for Rnn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, run, types};
+    use crate::ops::testing::{assert_close, run, t, types};
     use crate::text;
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
 
     fn floats(out: &[Datum]) -> Vec<Vec<f32>> {
         out.iter().map(|d| d.as_tensor().expect("tensor").to_vec().expect("floats")).collect()

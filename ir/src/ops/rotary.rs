@@ -211,11 +211,7 @@ impl Operator for RotaryEmbedding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{run1, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{run1, t, types};
 
     /// Row 0 of the caches turns nothing, row 1 by a quarter.
     fn caches() -> [Tensor; 2] {

@@ -205,14 +205,10 @@ impl Operator for Softmax {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, run1, types};
+    use crate::ops::testing::{assert_close, run1, t, types};
     use crate::schema::{NodeSpec, add};
     use crate::{Graph, Type, eval};
     use kiln_tensor::DType;
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
 
     fn of(op: &str, attrs: &str, x: &Tensor) -> Vec<f32> {
         let dims: Vec<String> = x.shape().iter().map(usize::to_string).collect();

@@ -329,11 +329,7 @@ impl Operator for Spectral {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, run1, types};
-
-    fn t(shape: &[usize], data: &[f32]) -> Tensor {
-        Tensor::from_vec(shape, data.to_vec()).expect("lengths agree")
-    }
+    use crate::ops::testing::{assert_close, run1, t, types};
 
     fn close(y: Result<Tensor>, shape: &[usize], want: &[f32]) {
         let y = y.expect("runs");

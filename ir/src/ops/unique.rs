@@ -13,7 +13,7 @@ use kiln_tensor::{DType, Datum, Tensor, match_element, match_number, shape};
 use super::layout::product;
 use super::topk::order;
 use crate::eval::tensor;
-use crate::{Attrs, Context, Dim, Fact, Infer, Operator, Result, Schema, attrs, invalid};
+use crate::{Attrs, Context, Dim, Fact, Infer, Operator, Result, Schema, Traits, attrs, invalid};
 
 attrs! {
     /// The distinct slices of an axis or the distinct elements, the place of each one's first
@@ -139,6 +139,10 @@ impl Operator for Unique {
 
     fn attrs(&self) -> Attrs {
         self.write()
+    }
+
+    fn traits(&self) -> Traits {
+        Traits::optional(3)
     }
 
     fn arity(&self) -> RangeInclusive<usize> {

@@ -34,7 +34,7 @@ impl Rewrite for Noop {
 fn does_nothing(g: &Graph, root: NodeId, x: Value) -> bool {
     let (from, to) = (g.ty(x), g.ty(root.first()));
     let operand = |i: usize| g.input_of(root, i).and_then(|v| g.constant_of(v));
-    let same = || from == to && known_shape(from);
+    let same = || from == to && from.rank().is_some();
     match g.op(root).name() {
         "Identity" => true,
         "Cast" | "CastLike" => same_dtype(from, to),
@@ -52,22 +52,14 @@ fn does_nothing(g: &Graph, root: NodeId, x: Value) -> bool {
     }
 }
 
-fn known_shape(ty: &Type) -> bool {
-    matches!(ty, Type::Tensor(t) if t.shape.is_some())
-}
-
 fn same_dtype(a: &Type, b: &Type) -> bool {
     matches!((a, b), (Type::Tensor(a), Type::Tensor(b)) if a.dtype == b.dtype)
 }
 
 fn keeps_order(g: &Graph, root: NodeId, from: &Type) -> bool {
-    let rank = match from {
-        Type::Tensor(t) => t.shape.as_ref().map(Vec::len),
-        _ => None,
-    };
     match g.op(root).attrs().get("perm") {
         Some(Attr::Ints(p)) => p.iter().enumerate().all(|(i, &p)| p == i as i64),
-        _ => rank.is_some_and(|r| r <= 1),
+        _ => from.rank().is_some_and(|r| r <= 1),
     }
 }
 

@@ -8,7 +8,7 @@
 //! Saves one of two moves of all elements, and the other, too, where the two cancel out. Exact.
 
 use kiln_ir::ops::layout::Layout;
-use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
+use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Verdict};
 
 /// See the module.
 pub struct TransposeChain;
@@ -25,7 +25,7 @@ impl Rewrite for TransposeChain {
             return Ok(None);
         };
         let Some(x) = g.input_of(middle.node, 0) else { return Ok(None) };
-        let rank = rank(g, x).ok_or(Decline("the rank is unknown"))?;
+        let rank = g.ty(x).rank().ok_or(Decline("the rank is unknown"))?;
         let (outer, inner) = (order(outer.as_deref(), rank), order(inner.as_deref(), rank));
         let perm: Option<Vec<i64>> =
             outer.iter().map(|&i| inner.get(usize::try_from(i).ok()?).copied()).collect();
@@ -36,10 +36,6 @@ impl Rewrite for TransposeChain {
         e.replace(root.first(), y);
         Ok(Some(e))
     }
-}
-
-fn rank(g: &Graph, v: Value) -> Option<usize> {
-    Some(g.ty(v).as_tensor().ok()?.shape.as_ref()?.len())
 }
 
 /// The order of the axes; they are turned around where none is given.

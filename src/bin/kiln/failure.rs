@@ -15,7 +15,6 @@ pub const BUG: u8 = 70;
 #[derive(Debug)]
 pub enum Failure {
     /// A check or a comparison failed, and has been reported.
-    #[allow(dead_code)]
     Check,
     /// The command line asks for what makes no sense: the fault and the remedy.
     Usage(String, String),

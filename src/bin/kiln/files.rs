@@ -38,7 +38,6 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Whether both paths lead to one file that exists.
-#[allow(dead_code)]
 pub fn same(a: &Path, b: &Path) -> bool {
     matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }

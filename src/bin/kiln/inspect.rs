@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::Args as Flags;
-use kiln::{Error, Facts, Limits, Model, ValueInfo};
+use kiln::{Error, Facts, Finding, Limits, Model, ValueInfo};
+use kiln_ir::readable;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -18,12 +19,13 @@ use crate::{dot, files, show};
 #[command(after_help = "Examples:\n  \
     kiln inspect model.onnx\n  \
     kiln inspect model.onnx --graph model.dot\n\n\
-    Exit code 3 says that operators are missing; all of them are listed.")]
+    Exit code 3 says that operators are missing; all of them are listed.\n\
+    The warnings of --lint leave the exit code at 0; --json has them as \"lints\".")]
 pub struct Args {
     /// The ONNX file; - is stdin
     model: String,
     /// Print one JSON document
-    #[arg(long, conflicts_with_all = ["ir", "ops"])]
+    #[arg(long, conflicts_with_all = ["ir", "ops", "lint"])]
     json: bool,
     /// Print the graph as text
     #[arg(long)]
@@ -31,6 +33,9 @@ pub struct Args {
     /// Print the operators only
     #[arg(long, conflicts_with = "ir")]
     ops: bool,
+    /// Print warnings of wrong exports only; nothing where there are none
+    #[arg(long, conflicts_with_all = ["ir", "ops"])]
+    lint: bool,
     /// Draw the graph for Graphviz
     #[arg(long, value_name = "OUT.dot", value_parser = drawing)]
     graph: Option<PathBuf>,
@@ -73,6 +78,8 @@ pub fn main(args: Args) -> Result<(), Failure> {
         writeln!(out, "{:#}", seen.json())?;
     } else if args.ops {
         out.write_all(show::table(&seen.operators()).as_bytes())?;
+    } else if args.lint {
+        out.write_all(blocks(&seen.lints).as_bytes())?;
     } else if !args.ir {
         out.write_all(seen.text().as_bytes())?;
     }
@@ -94,6 +101,7 @@ struct Seen {
     /// As `domain::Op`.
     missing: BTreeSet<String>,
     warnings: Vec<String>,
+    lints: Vec<Finding>,
     problem: Option<String>,
 }
 
@@ -107,6 +115,7 @@ impl Seen {
             facts,
             missing: missing.unwrap_or_default(),
             warnings: model.as_ref().map(|m| m.warnings().to_vec()).unwrap_or_default(),
+            lints: model.as_ref().map(kiln::lint).unwrap_or_default(),
             problem: failed.map(ToString::to_string),
         }
     }
@@ -165,6 +174,7 @@ impl Seen {
             "ops": f.ops,
             "unsupported": self.missing,
             "warnings": self.warnings,
+            "lints": self.lints.iter().map(finding).collect::<Vec<_>>(),
             "error": self.problem,
         })
     }
@@ -172,6 +182,22 @@ impl Seen {
 
 fn values(all: &[ValueInfo]) -> Vec<Vec<String>> {
     all.iter().map(|v| vec![v.name.clone(), v.ty.to_string()]).collect()
+}
+
+/// Two lines per finding.
+fn blocks(findings: &[Finding]) -> String {
+    let block = |f: &Finding| {
+        let place = f.node.index.map_or_else(String::new, |i| format!("#{i} "));
+        let (name, op) = (readable(&f.node.name), &f.node.op);
+        let at = format!("node {place}`{name}` ({op})");
+        format!("warning: {}: {at}: {}\n  help: {}\n", f.lint, f.what, f.help)
+    };
+    findings.iter().map(block).collect()
+}
+
+fn finding(f: &Finding) -> Value {
+    let node = json!({"index": f.node.index, "name": f.node.name, "op": f.node.op});
+    json!({"lint": f.lint, "node": node, "what": f.what, "help": f.help})
 }
 
 /// A heading and indented rows; nothing where there are no rows.

@@ -14,7 +14,7 @@ use crate::kernel::{Args, Kernel, Row};
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
     name: "conv_nchw_f32",
-    what: "Conv in 1 and 2 dimensions with constant weights: gathered columns, packed panels",
+    what: "Conv in 1 and 2 dimensions: gathered columns, packed panels",
     graphs: &[
         "w = f32[4,3,3,3]\ny = Conv(x: f32[2,3,9,8], w, b: f32[4]) {pads=[1,1,1,1]}\nreturn y",
         "w = f32[4,2,3,2]\n\
@@ -22,6 +22,7 @@ pub(super) static ROWS: &[Row] = &[Row {
         "w = f32[6,1,3,3]\n\
          y = Conv(x: f32[1,6,7,7], w) {group=6, auto_pad=\"SAME_UPPER\", strides=[2,2]}\nreturn y",
         "w = f32[5,3,4]\ny = Conv(x: f32[2,3,40], w) {pads=[2,1]}\nreturn y",
+        "y = Conv(x: f32[2,4,5,5], v: f32[6,2,3,2], b: f32[6]) {group=2}\nreturn y",
         "w = f32[4,3,1,1]\n\
          y = ai.kiln.Conv(x: f32[1,3,33,33], w) {activation=\"Relu\"}\nreturn y",
     ],
@@ -35,30 +36,46 @@ fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     if inputs.len() > 3 || !inputs.iter().flatten().all(|v| is_f32(g, *v)) {
         return None;
     }
-    let weights = g.constant_of(inputs.get(1).copied().flatten()?)?;
-    let (&[m, inner, ref kernel @ ..], groups) = (weights.shape(), usize::try_from(op.group).ok()?)
-    else {
-        return None;
-    };
-    if !(1..=2).contains(&kernel.len()) || groups == 0 || m % groups != 0 {
+    let w = inputs.get(1).copied().flatten()?;
+    if !(3..=4).contains(&g.ty(w).rank()?) {
         return None;
     }
-    let w = weights.as_slice::<f32>().ok()?;
-    let (rows, k) = (m / groups, inner * kernel.iter().product::<usize>());
-    let packed =
-        (0..groups).map(|q| PackedA::new(rows, k, |i, p| w[(q * rows + i) * k + p])).collect();
-    let kernel = kernel.to_vec();
-    Some(Box::new(Direct { op: op.clone(), groups: packed, rows, inner, kernel }))
+    let weights = match g.constant_of(w) {
+        Some(t) => Some(Weights::pack(op, t.shape(), t.as_slice().ok()?).ok()?),
+        None => None,
+    };
+    Some(Box::new(Direct { op: op.clone(), weights }))
 }
 
 struct Direct {
     op: Conv,
+    /// The packed weights, where they are constant.
+    weights: Option<Weights>,
+}
+
+/// Weights in panels, one matrix for each group.
+struct Weights {
     groups: Vec<PackedA>,
     /// Output channels of one group.
     rows: usize,
     /// Input channels of one group.
     inner: usize,
     kernel: Vec<usize>,
+}
+
+impl Weights {
+    fn pack(op: &Conv, shape: &[usize], w: &[f32]) -> Result<Self> {
+        let (&[m, inner, ref kernel @ ..], Ok(groups)) = (shape, usize::try_from(op.group)) else {
+            invalid!("the weights are {shape:?}, and there are {} groups", op.group);
+        };
+        if groups == 0 || !m.is_multiple_of(groups) {
+            invalid!("{m} output channels do not fall into {groups} groups");
+        }
+        let (rows, k) = (m / groups, inner * kernel.iter().product::<usize>());
+        let pack = |q| PackedA::new(rows, k, |i, p| w[(q * rows + i) * k + p]);
+        let groups = (0..groups).into_par_iter().map(pack).collect();
+        Ok(Self { groups, rows, inner, kernel: kernel.to_vec() })
+    }
 }
 
 /// What the gathering of columns needs to know; one dimension is two with a height of 1.
@@ -71,10 +88,10 @@ struct Geometry {
     width: usize,
 }
 
-impl Direct {
-    fn geometry(&self, shape: &[usize]) -> Result<(Geometry, usize)> {
+impl Weights {
+    fn geometry(&self, op: &Conv, shape: &[usize]) -> Result<(Geometry, usize)> {
         let kernel: Vec<i64> = self.kernel.iter().map(|&k| k as i64).collect();
-        let axes = self.op.window.axes(kernel.len(), &kernel)?;
+        let axes = op.window.axes(kernel.len(), &kernel)?;
         let mut resolved = Vec::new();
         for (a, &n) in axes.into_iter().zip(&shape[2..]) {
             resolved.push((a.resolve(n)?, n));
@@ -93,42 +110,53 @@ impl Direct {
 
 impl Kernel for Direct {
     fn run(&self, args: Args<'_>) -> Result<()> {
-        let (shape, x) = args.inputs[0];
-        let bias = args.inputs.get(2).map(|(_, b)| *b);
-        let channels = self.inner * self.groups.len();
-        if shape.len() != self.kernel.len() + 2 || shape[1] != channels {
-            invalid!("x is {shape:?}, the weights take {channels} channels");
-        }
-        let (geometry, n) = self.geometry(shape)?;
-        if args.out.len() != shape[0] * self.rows * self.groups.len() * n {
-            invalid!("the result is {:?}, the convolution gives {n} positions", args.shape);
-        }
-        if n == 0 {
-            return Ok(());
-        }
-        let area = geometry.input[0] * geometry.input[1];
-        let k = self.inner * self.kernel.iter().product::<usize>();
-        let mut panels = vec![0.0; NC.min(n.next_multiple_of(NR)) * k];
-        for (i, out) in args.out.chunks_exact_mut(self.rows * n).enumerate() {
-            args.cancel.poll()?;
-            let q = i % self.groups.len();
-            let x = &x[i * self.inner * area..][..self.inner * area];
-            let finish = |row: usize, y: &mut [f32]| {
-                epilogue(bias.map(|b| b[q * self.rows + row]), self.op.activation, y);
-            };
-            for j in (0..n).step_by(NC) {
-                let width = NC.min(n - j);
-                let panels = &mut panels[..width.div_ceil(NR) * k * NR];
-                if k > 0 {
-                    panels.par_chunks_exact_mut(k * NR).enumerate().for_each(|(b, panel)| {
-                        gather(&geometry, x, panel, j + b * NR, n);
-                    });
-                }
-                multiply(&self.groups[q], panels, out, (n, j, width), &finish);
+        match &self.weights {
+            Some(weights) => run(&self.op, weights, args),
+            None => {
+                let (shape, w) = args.inputs[1];
+                run(&self.op, &Weights::pack(&self.op, shape, w)?, args)
             }
         }
-        Ok(())
     }
+}
+
+fn run(op: &Conv, weights: &Weights, args: Args<'_>) -> Result<()> {
+    let Weights { groups, rows, inner, kernel } = weights;
+    let (shape, x) = args.inputs[0];
+    let bias = args.inputs.get(2).map(|(_, b)| *b);
+    let channels = inner * groups.len();
+    if shape.len() != kernel.len() + 2 || shape[1] != channels {
+        invalid!("x is {shape:?}, the weights take {channels} channels");
+    }
+    let (geometry, n) = weights.geometry(op, shape)?;
+    if args.out.len() != shape[0] * rows * groups.len() * n {
+        invalid!("the result is {:?}, the convolution gives {n} positions", args.shape);
+    }
+    if n == 0 {
+        return Ok(());
+    }
+    let area = geometry.input[0] * geometry.input[1];
+    let k = inner * kernel.iter().product::<usize>();
+    let mut panels = vec![0.0; NC.min(n.next_multiple_of(NR)) * k];
+    for (i, out) in args.out.chunks_exact_mut(rows * n).enumerate() {
+        args.cancel.poll()?;
+        let q = i % groups.len();
+        let x = &x[i * inner * area..][..inner * area];
+        let finish = |row: usize, y: &mut [f32]| {
+            epilogue(bias.map(|b| b[q * rows + row]), op.activation, y);
+        };
+        for j in (0..n).step_by(NC) {
+            let width = NC.min(n - j);
+            let panels = &mut panels[..width.div_ceil(NR) * k * NR];
+            if k > 0 {
+                panels.par_chunks_exact_mut(k * NR).enumerate().for_each(|(b, panel)| {
+                    gather(&geometry, x, panel, j + b * NR, n);
+                });
+            }
+            multiply(&groups[q], panels, out, (n, j, width), &finish);
+        }
+    }
+    Ok(())
 }
 
 /// Gathers the panel for `NR` positions from `first` on: one row per channel and tap.

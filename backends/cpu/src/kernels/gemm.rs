@@ -7,6 +7,8 @@
 
 use rayon::prelude::*;
 
+use super::widest::widest;
+
 /// Rows of a tile.
 pub(crate) const MR: usize = 6;
 /// Columns of a tile.
@@ -97,34 +99,9 @@ pub(crate) fn multiply(
     }
 }
 
-/// One tile, by the widest instructions that the machine has.
-fn tile_kernel(a: &[f32], b: &[f32], tile: &mut [[f32; NR]; MR]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the machine has AVX-512F, which was just asked.
-            #[allow(unsafe_code)]
-            return unsafe { tile_avx512(a, b, tile) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the machine has AVX2 and FMA, which was just asked.
-            #[allow(unsafe_code)]
-            return unsafe { tile_avx2(a, b, tile) };
-        }
-    }
-    tile_loop(a, b, tile, |a, b, c| a * b + c);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,fma")]
-fn tile_avx512(a: &[f32], b: &[f32], tile: &mut [[f32; NR]; MR]) {
-    tile_loop(a, b, tile, f32::mul_add);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn tile_avx2(a: &[f32], b: &[f32], tile: &mut [[f32; NR]; MR]) {
-    tile_loop(a, b, tile, f32::mul_add);
+widest! {
+    /// One tile.
+    fn tile_kernel(a: &[f32], b: &[f32], tile: &mut [[f32; NR]; MR]) = tile_loop
 }
 
 /// The loop text of every tile: `tile[i][j] += a[p][i] * b[p][j]` for every p in order.
@@ -156,17 +133,13 @@ fn tile_loop(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A small generator of values that sums represent exactly.
-    fn value(i: usize) -> f32 {
-        ((i * 7919) % 17) as f32 - 8.0
-    }
+    use crate::kernels::small;
 
     #[test]
     fn agrees_with_the_definition_on_odd_sizes() {
         for (m, k, n) in [(1, 1, 1), (5, 3, 33), (7, 0, 4), (13, 64, 65), (6, 9, 600)] {
             let (a, b): (Vec<f32>, Vec<f32>) =
-                ((0..m * k).map(value).collect(), (0..k * n).map(|i| value(i + 3)).collect());
+                ((0..m * k).map(small).collect(), (0..k * n).map(|i| small(i + 3)).collect());
             let packed = PackedA::new(m, k, |i, p| a[i * k + p]);
             let mut c = vec![f32::NAN; m * n];
             for j in (0..n).step_by(NC) {

@@ -4,6 +4,8 @@
 
 use rayon::prelude::*;
 
+use super::widest::widest;
+
 /// Rows up to which packing B costs more than it gives.
 pub(crate) const FEW: usize = 4;
 /// Partial sums of a product of two vectors, enough to hide the latency of an addition.
@@ -43,37 +45,6 @@ fn each_block(k: usize, c: &mut [f32], block: impl Fn((usize, &mut [f32])) + Syn
         true => c.chunks_mut(COLUMNS).enumerate().for_each(block),
         false => c.par_chunks_mut(COLUMNS).enumerate().for_each(block),
     }
-}
-
-/// Makes a function that runs its loop by the widest instructions that the machine has.
-macro_rules! widest {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)? = $text:ident) => {
-        $(#[$doc])*
-        fn $name($($arg: $ty),*) $(-> $out)? {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,fma")]
-                fn avx512($($arg: $ty),*) $(-> $out)? {
-                    $text($($arg,)* f32::mul_add)
-                }
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $ty),*) $(-> $out)? {
-                    $text($($arg,)* f32::mul_add)
-                }
-                if is_x86_feature_detected!("avx512f") {
-                    // SAFETY: the machine has AVX-512F, which was just asked.
-                    #[allow(unsafe_code)]
-                    return unsafe { avx512($($arg),*) };
-                }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the machine has AVX2 and FMA, which was just asked.
-                    #[allow(unsafe_code)]
-                    return unsafe { avx2($($arg),*) };
-                }
-            }
-            $text($($arg,)* |a, b, c| a * b + c)
-        }
-    };
 }
 
 widest! {
@@ -118,17 +89,13 @@ fn add_scaled_loop(a: f32, x: &[f32], y: &mut [f32], fma: impl Fn(f32, f32, f32)
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A small generator of values that sums represent exactly.
-    fn value(i: usize) -> f32 {
-        ((i * 7919) % 17) as f32 - 8.0
-    }
+    use crate::kernels::small;
 
     #[test]
     fn both_orders_of_b_agree_with_the_definition() {
         for (m, k, n) in [(1, 1, 1), (3, 70, 5), (2, 300, 600), (4, 0, 3), (1, 64, 256)] {
-            let a: Vec<f32> = (0..m * k).map(value).collect();
-            let b: Vec<f32> = (0..k * n).map(|i| value(i + 3)).collect();
+            let a: Vec<f32> = (0..m * k).map(small).collect();
+            let b: Vec<f32> = (0..k * n).map(|i| small(i + 3)).collect();
             let turned: Vec<f32> = (0..k * n).map(|i| b[i % k.max(1) * n + i / k.max(1)]).collect();
             let mut c = [vec![0.0; m * n], vec![0.0; m * n]];
             times_columns(k, n, &a, &b, &mut c[0]);

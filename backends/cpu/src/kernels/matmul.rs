@@ -42,7 +42,7 @@ fn prepare_matmul(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let Op::MatMul(op) = g.op(id) else { return None };
     let fits = *op == MatMul::PLAIN && all_f32(g, id);
     // Vectors are left to the definition: there is nothing to block.
-    let matrices = g.inputs_of(id).iter().flatten().all(|v| rank(g, *v) >= 2);
+    let matrices = g.inputs_of(id).iter().flatten().all(|v| g.ty(*v).rank() >= Some(2));
     (fits && matrices).then(|| Box::new(Product) as Box<dyn Kernel>)
 }
 
@@ -53,10 +53,6 @@ fn prepare_gemm(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
 
 fn all_f32(g: &Graph, id: NodeId) -> bool {
     g.inputs_of(id).iter().flatten().all(|v| is_f32(g, *v))
-}
-
-fn rank(g: &Graph, v: kiln_ir::Value) -> usize {
-    g.ty(v).as_tensor().ok().and_then(|t| t.shape.as_ref()).map_or(0, Vec::len)
 }
 
 /// The second matrix of a product.

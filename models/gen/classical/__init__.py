@@ -1,0 +1,1 @@
+"""Classical models for `make_classical.py`: data, estimators, their export and their own outputs."""
