@@ -6,6 +6,7 @@
 //! The arithmetic is that of libjpeg (accurate integer transform, interpolated colours), which
 //! ONNX asks for: the pixels are equal to the last bit.
 
+mod bytes;
 mod huffman;
 mod pixels;
 mod scan;
@@ -13,9 +14,9 @@ mod scan;
 use huffman::Huffman;
 use scan::Scan;
 
-use super::bytes::Reader;
 use super::decode::Picture;
 use crate::{Context, Result, invalid, unsupported};
+use bytes::Reader;
 
 /// More scans than any encoder writes.
 const MOST_SCANS: usize = 500;
@@ -66,7 +67,7 @@ struct Frame {
 
 /// Decodes a JPEG file.
 pub fn decode(cx: &Context, data: &[u8]) -> Result<Picture> {
-    let mut r = Reader::big(data).seek(2);
+    let mut r = Reader::new(data).seek(2);
     let (mut tables, mut frame, mut scans) = (Tables::default(), None, 0);
     while let Some(marker) = marker(&mut r) {
         if matches!(marker, 0x01 | 0xd0..=0xd8) {
@@ -76,7 +77,7 @@ pub fn decode(cx: &Context, data: &[u8]) -> Result<Picture> {
             return finish(cx, frame, &tables);
         }
         let n = usize::from(r.u16()?).saturating_sub(2);
-        let segment = Reader::big(r.take(n)?);
+        let segment = Reader::new(r.take(n)?);
         match marker {
             0xc4 => tables.huffman(segment)?,
             0xdb => tables.quant(segment)?,
@@ -282,6 +283,6 @@ mod tests {
         }
         // More codes of one bit than there are.
         let three = [&[0, 3][..], &[0; 15], &[1, 2, 3]].concat();
-        assert!(Tables::default().huffman(Reader::big(&three)).is_err());
+        assert!(Tables::default().huffman(Reader::new(&three)).is_err());
     }
 }

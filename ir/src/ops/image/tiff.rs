@@ -1,299 +1,194 @@
-//! TIFF: the first picture of a file, in strips or tiles.
+//! TIFF: the first picture of a file, by the crate `tiff`.
+//!
+//! The crate knows no palettes: a file that has one is read as grey, and its samples are looked up.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::borrow::Cow;
+use std::io::Cursor;
 
-use kiln_tensor::DType;
-use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
+use tiff::decoder::{BufferLayoutPreference, Decoder, Limits};
+use tiff::tags::{SampleFormat, Tag};
+use tiff::{ColorType, TiffError};
 
-use super::bytes::{Reader, sample, stretch};
-use super::decode::Picture;
-use crate::{Context, Result, invalid, unsupported};
-
-type Tags = BTreeMap<u16, Vec<u32>>;
-
-struct Layout {
-    width: usize,
-    height: usize,
-    bits: usize,
-    samples: usize,
-    packing: u32,
-    /// 0: white is 0; 1: black is 0; 2: colours; 3: palette.
-    meaning: u32,
-    predictor: u32,
-    /// Whether each channel lies on its own.
-    planar: bool,
-    /// Columns and rows of a strip or tile.
-    chunk: [usize; 2],
-    little: bool,
-    palette: Vec<u32>,
-}
+use super::decode::{Picture, from_cmyk, high, stretch, wrong};
+use crate::{Context, Error, Result, invalid, unsupported};
 
 /// Decodes a TIFF file.
 pub fn decode(cx: &Context, data: &[u8]) -> Result<Picture> {
-    let little = data.starts_with(b"II");
-    let start = if little { Reader::little(data) } else { Reader::big(data) };
-    let at = start.seek(4).size()?;
-    let tags = tags(start, at)?;
-    let layout = layout(&tags, little)?;
-    let (starts, lengths) = if tags.contains_key(&324) { (324, 325) } else { (273, 279) };
-    let list = |tag: u16| tags.get(&tag).map_or(&[][..], Vec::as_slice);
-    let (starts, lengths) = (list(starts), list(lengths));
-    let [columns, rows] = layout.chunk;
-    let (across, down) = (layout.width.div_ceil(columns), layout.height.div_ceil(rows));
-    let planes = if layout.planar { layout.samples } else { 1 };
-    let chunks = across.saturating_mul(down).saturating_mul(planes);
-    if starts.len() < chunks || lengths.len() < chunks {
-        invalid!("the TIFF image has {} of {chunks} strips or tiles", starts.len());
+    let place = palette_tag(data);
+    let data = place.map_or(Cow::Borrowed(data), |at| Cow::Owned(read_as_grey(data, at)));
+    let mut decoder = Decoder::new(Cursor::new(&*data)).map_err(failed)?.with_limits(limits(cx));
+    let (width, height) = decoder.dimensions().map_err(failed)?;
+    let layout = decoder.image_buffer_layout().map_err(failed)?;
+    let meaning = Meaning::read(&mut decoder, place.is_some())?;
+    let bits = meaning.colour.bit_depth();
+    if layout.sample_format != SampleFormat::Uint || !matches!(bits, 1 | 2 | 4 | 8 | 16) {
+        unsupported!(
+            "TIFF samples of {:?} of {bits} bits are not decoded: convert it to 8 bits",
+            layout.sample_format
+        );
     }
-    let colours = if layout.meaning < 2 { 1 } else { 3 };
-    let mut picture = Picture::new(cx, layout.width, layout.height, colours)?;
-    for (i, (&start_at, &length)) in starts.iter().zip(lengths).take(chunks).enumerate() {
+    let mut bytes = cx.zeros::<u8>(&[layout.complete_len])?;
+    decoder.read_image_bytes(&mut bytes).map_err(failed)?;
+    let samples = Samples { bytes: &bytes, layout: &layout, meaning: &meaning };
+    upright(cx, &samples, [width as usize, height as usize])
+}
+
+/// The picture as it is to be looked at.
+fn upright(cx: &Context, samples: &Samples<'_>, [width, height]: [usize; 2]) -> Result<Picture> {
+    let (turn, channels) = (samples.meaning.orientation, samples.meaning.channels);
+    let lies = turn >= 5;
+    let [w, h] = if lies { [height, width] } else { [width, height] };
+    let mut picture = Picture::new(cx, w, h, channels)?;
+    for y in 0..h {
         cx.cancel.poll()?;
-        let (plane, i) = (i / (across * down), i % (across * down));
-        let corner = [i % across * columns, i / across * rows];
-        // A strip may stop where the image does; a tile is always whole.
-        let strip = columns >= layout.width && !tags.contains_key(&324);
-        let rows = if strip { rows.min(layout.height - corner[1]) } else { rows };
-        let packed = start.seek(start_at as usize).take(length as usize)?;
-        let bytes = unpack(cx, &layout, packed, rows)?;
-        place(&layout, &bytes, corner, rows, plane, &mut picture)?;
+        for (x, to) in picture.row(y).chunks_exact_mut(channels).enumerate() {
+            let [mut row, mut column] = if lies { [x, y] } else { [y, x] };
+            if matches!(turn, 3 | 4 | 6 | 7) {
+                row = height - 1 - row;
+            }
+            if matches!(turn, 2 | 3 | 7 | 8) {
+                column = width - 1 - column;
+            }
+            samples.pixel(row, column, to)?;
+        }
     }
     Ok(picture)
 }
 
-/// The numbers of the first directory; text and fractions are left out.
-fn tags(start: Reader<'_>, at: usize) -> Result<Tags> {
-    let mut r = start.seek(at);
-    let mut tags = Tags::new();
-    for _ in 0..r.u16()? {
-        let (tag, kind, n, here) = (r.u16()?, r.u16()?, r.size()?, r);
-        r.take(4)?;
-        let each = match kind {
-            1 => 1,
-            3 => 2,
-            4 => 4,
-            _ => continue,
+fn limits(cx: &Context) -> Limits {
+    let most = cx.limits.tensor_bytes.min(cx.limits.memory_bytes);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let mut limits = Limits::unlimited();
+    (limits.decoding_buffer_size, limits.intermediate_buffer_size) = (most, most);
+    limits.ifd_value_size = most;
+    limits
+}
+
+fn failed(e: TiffError) -> Error {
+    match e {
+        TiffError::UnsupportedError(e) => Error::unsupported(format!("the TIFF image: {e}"))
+            .help("save it without compression, or with LZW or Deflate"),
+        TiffError::LimitsExceeded => Error::limit("tensor-bytes", "the TIFF image is too large"),
+        e => wrong("TIFF", e),
+    }
+}
+
+/// What the samples stand for.
+struct Meaning {
+    colour: ColorType,
+    /// Channels of the picture.
+    channels: usize,
+    /// All reds, all greens, all blues; empty without a palette.
+    palette: Vec<u16>,
+    /// Whether the colours are multiplied by an alpha channel.
+    multiplied: bool,
+    /// 1: the first sample is the upper left; 2 to 8 as the tag says.
+    orientation: u16,
+}
+
+impl Meaning {
+    fn read(decoder: &mut Decoder<Cursor<&[u8]>>, indexed: bool) -> Result<Self> {
+        let colour = decoder.colortype().map_err(failed)?;
+        let channels = match colour {
+            ColorType::Gray(_) if indexed => 3,
+            ColorType::Gray(_) | ColorType::Multiband { .. } if !indexed => 1,
+            ColorType::RGB(_) | ColorType::RGBA(_) | ColorType::CMYK(8) if !indexed => 3,
+            _ => unsupported!("TIFF images of {colour:?} are not decoded: convert it to RGB"),
         };
-        let mut values = here;
-        if n.saturating_mul(each) > 4 {
-            values = start.seek(values.size()?);
-        }
-        // What the file cannot hold is not made.
-        values.clone().take(n.saturating_mul(each))?;
-        let mut next = || match each {
-            1 => values.u8().map(u32::from),
-            2 => values.u16().map(u32::from),
-            _ => values.u32(),
+        let palette = match indexed {
+            true => decoder.get_tag_u16_vec(Tag::ColorMap).map_err(failed)?,
+            false => vec![],
         };
-        if let Entry::Vacant(first) = tags.entry(tag) {
-            first.insert((0..n).map(|_| next()).collect::<Result<_>>()?);
-        }
-    }
-    Ok(tags)
-}
-
-fn layout(tags: &Tags, little: bool) -> Result<Layout> {
-    let or = |tag: u16, d: u32| tags.get(&tag).and_then(|v| v.first()).copied().unwrap_or(d);
-    let (width, height) = (or(256, 0) as usize, or(257, 0) as usize);
-    let (samples, meaning) = (or(277, 1) as usize, or(262, 1));
-    let planar = or(284, 1) == 2 && samples > 1;
-    let depths = tags.get(&258).cloned().unwrap_or_else(|| vec![1]);
-    let bits = depths.first().copied().unwrap_or(1) as usize;
-    if width == 0 || height == 0 || !(1..=64).contains(&samples) {
-        invalid!("the TIFF image is {width} x {height} of {samples} channels");
-    }
-    let plain = matches!(bits, 1 | 2 | 4 | 8 | 16) && depths.iter().all(|&d| d as usize == bits);
-    if !plain || meaning > 3 || or(339, 1) != 1 || or(266, 1) != 1 {
-        unsupported!(
-            "TIFF images of colour space {meaning}, sample format {}, fill order {} and {depths:?} \
-             bits are not decoded: save it as unsigned RGB or grey",
-            or(339, 1),
-            or(266, 1)
-        );
-    }
-    if meaning == 2 && samples < 3 {
-        invalid!("the TIFF image has {samples} of 3 colours");
-    }
-    let predictor = or(317, 1);
-    if predictor > 2 || predictor == 2 && bits < 8 {
-        unsupported!("TIFF predictor {predictor} with {bits} bits is not decoded");
-    }
-    let chunk = match tags.contains_key(&324) {
-        true => [or(322, 0), or(323, 0)].map(|n| n as usize),
-        false => [width, (or(278, u32::MAX) as usize).min(height)],
-    };
-    if chunk.contains(&0) {
-        invalid!("the TIFF image has empty strips or tiles");
-    }
-    let palette = tags.get(&320).cloned().unwrap_or_default();
-    let packing = or(259, 1);
-    Ok(Layout {
-        width,
-        height,
-        bits,
-        samples,
-        packing,
-        meaning,
-        predictor,
-        planar,
-        chunk,
-        little,
-        palette,
-    })
-}
-
-impl Layout {
-    /// Channels that lie side by side.
-    fn together(&self) -> usize {
-        if self.planar { 1 } else { self.samples }
-    }
-
-    /// Bytes of a row of a strip or tile.
-    fn stride(&self) -> usize {
-        self.chunk[0].saturating_mul(self.together() * self.bits).div_ceil(8)
+        let mut tag = |tag| decoder.find_tag_unsigned_vec::<u16>(tag).map_err(failed);
+        let first = |v: Option<Vec<u16>>| v.and_then(|v| v.first().copied()).unwrap_or(0);
+        let multiplied = colour == ColorType::RGBA(8) && first(tag(Tag::ExtraSamples)?) == 1;
+        let orientation = first(tag(Tag::Orientation)?);
+        Ok(Self { colour, channels, palette, multiplied, orientation })
     }
 }
 
-/// The bytes of `rows` rows of a strip or tile, 16-bit samples with their high byte first.
-fn unpack(cx: &Context, l: &Layout, packed: &[u8], rows: usize) -> Result<Vec<u8>> {
-    let stride = l.stride();
-    let needed = cx.numel(DType::U8, &[rows, stride])?;
-    let mut bytes = match l.packing {
-        1 => packed.get(..needed).unwrap_or(packed).to_vec(),
-        5 => lzw(packed, needed)?,
-        8 | 32946 => match decompress_to_vec_zlib_with_limit(packed, needed) {
-            Ok(bytes) => bytes,
-            Err(e) => invalid!("a strip or tile of the TIFF image is damaged: {e}"),
-        },
-        32773 => pack_bits(packed, needed)?,
-        other => unsupported!(
-            "TIFF compression {other} is not decoded: save it with none, LZW, Deflate or PackBits"
-        ),
-    };
-    if bytes.len() < needed {
-        invalid!("a strip or tile of the TIFF image has {} of {needed} bytes", bytes.len());
-    }
-    bytes.truncate(needed);
-    if l.bits == 16 && l.little {
-        bytes.chunks_exact_mut(2).for_each(<[u8]>::reverse);
-    }
-    if l.predictor == 2 {
-        bytes.chunks_exact_mut(stride).for_each(|row| add_up(row, l.together(), l.bits));
-    }
-    Ok(bytes)
+/// The samples as they are stored.
+struct Samples<'a> {
+    bytes: &'a [u8],
+    layout: &'a BufferLayoutPreference,
+    meaning: &'a Meaning,
 }
 
-/// Turns differences to the pixel on the left into values.
-fn add_up(row: &mut [u8], step: usize, bits: usize) {
-    if bits == 8 {
-        (step..row.len()).for_each(|i| row[i] = row[i].wrapping_add(row[i - step]));
-        return;
-    }
-    for i in step..row.len() / 2 {
-        let at = |j: usize| u16::from_be_bytes([row[2 * j], row[2 * j + 1]]);
-        let sum = at(i).wrapping_add(at(i - step)).to_be_bytes();
-        row[2 * i..2 * i + 2].copy_from_slice(&sum);
-    }
-}
-
-fn pack_bits(packed: &[u8], needed: usize) -> Result<Vec<u8>> {
-    let (mut r, mut out) = (Reader::big(packed), Vec::new());
-    while out.len() < needed {
-        match r.u8()? {
-            n @ 0..=127 => out.extend_from_slice(r.take(usize::from(n) + 1)?),
-            128 => {}
-            n => out.resize(out.len() + 257 - usize::from(n), r.u8()?),
-        }
-    }
-    Ok(out)
-}
-
-/// The words of TIFF's LZW: codes from the high bit, wider one code early.
-fn lzw(packed: &[u8], needed: usize) -> Result<Vec<u8>> {
-    const CLEAR: usize = 256;
-    const END: usize = 257;
-    // Where a code's word lies in the output, and its length.
-    let mut words: Vec<(usize, usize)> = Vec::new();
-    let mut out: Vec<u8> = Vec::new();
-    let (mut bits, mut held, mut input) = (0u32, 0u32, packed.iter());
-    let mut last: Option<(usize, usize)> = None;
-    while out.len() < needed {
-        let width = (usize::BITS - (259 + words.len()).leading_zeros()).clamp(9, 12);
-        while held < width {
-            let Some(&b) = input.next() else { return Ok(out) };
-            (bits, held) = (bits << 8 | u32::from(b), held + 8);
-        }
-        held -= width;
-        let code = (bits >> held) as usize & ((1 << width) - 1);
-        match code {
-            CLEAR => {
-                words.clear();
-                last = None;
-                continue;
+impl Samples<'_> {
+    fn pixel(&self, y: usize, x: usize, to: &mut [u8]) -> Result<()> {
+        let (m, at) = (self.meaning, |channel| self.sample(y, x, channel));
+        match (m.colour, &mut *to) {
+            (ColorType::CMYK(_), to) => {
+                let [c, m, y, k] = [0, 1, 2, 3].map(|i| at(i) as u8);
+                to.copy_from_slice(&from_cmyk([c, m, y], k));
             }
-            END => return Ok(out),
-            _ => {}
-        }
-        let start = out.len();
-        // The newest word is the last one and the byte behind it.
-        if let Some((at, n)) = last.filter(|_| words.len() < 4096 - 258) {
-            words.push((at, n + 1));
-        }
-        if code < 256 {
-            out.push(code as u8);
-        } else {
-            let Some(&(at, n)) = words.get(code - 258) else {
-                invalid!("the TIFF image has an LZW code {code} that stands for nothing");
-            };
-            (at..at + n).for_each(|i| out.push(out[i]));
-        }
-        last = Some((start, out.len() - start));
-    }
-    Ok(out)
-}
-
-/// Sets the pixels of a strip or tile.
-fn place(
-    l: &Layout,
-    bytes: &[u8],
-    [left, top]: [usize; 2],
-    rows: usize,
-    plane: usize,
-    picture: &mut Picture,
-) -> Result<()> {
-    let (channels, together) = (picture.channels, l.together());
-    let columns = l.chunk[0].min(l.width - left);
-    let firsts = if l.planar { plane..plane + 1 } else { 0..channels.min(l.samples) };
-    for (y, row) in bytes.chunks_exact(l.stride()).take(rows.min(l.height - top)).enumerate() {
-        let to = &mut picture.row(top + y)[left * channels..];
-        for (x, to) in to.chunks_exact_mut(channels).take(columns).enumerate() {
-            for c in firsts.clone().filter(|&c| c < channels) {
-                let v = sample(row, x * together + c - firsts.start, l.bits);
-                match l.meaning {
-                    0 => to[c] = 255 - stretch(v, l.bits),
-                    3 if c == 0 => to.copy_from_slice(&colour(l, v)?),
-                    3 => {}
-                    _ => to[c] = stretch(v, l.bits),
+            (ColorType::Gray(16), [grey]) => *grey = at(0).min(255) as u8,
+            (ColorType::Gray(_), to) if to.len() == 3 => {
+                let (third, i) = (m.palette.len() / 3, usize::from(at(0)));
+                if i >= third {
+                    invalid!("colour {i} of the TIFF image is none of the {third} of its palette");
                 }
+                to.iter_mut().enumerate().for_each(|(c, t)| *t = high(m.palette[c * third + i]));
+            }
+            (colour, to) => {
+                to.iter_mut().enumerate().for_each(|(c, t)| *t = stretch(at(c), colour.bit_depth()))
+            }
+        }
+        if m.multiplied && at(3) > 0 {
+            let whole = |v: u8| (255 * u32::from(v) / u32::from(at(3))).min(255) as u8;
+            to.iter_mut().for_each(|t| *t = whole(*t));
+        }
+        Ok(())
+    }
+
+    fn sample(&self, y: usize, x: usize, channel: usize) -> u16 {
+        let stride = |n: Option<std::num::NonZeroUsize>| n.map_or(0, usize::from);
+        let row = y * stride(self.layout.row_stride);
+        let (at, i) = if self.layout.planes > 1 {
+            (channel * stride(self.layout.plane_stride) + row, x)
+        } else {
+            (row, x * usize::from(self.meaning.colour.num_samples()) + channel)
+        };
+        let byte = |i: usize| self.bytes.get(at + i).copied().unwrap_or(0);
+        match usize::from(self.meaning.colour.bit_depth()) {
+            16 => u16::from_ne_bytes([byte(2 * i), byte(2 * i + 1)]),
+            8 => byte(i).into(),
+            bits => {
+                let shift = 8 - bits - i * bits % 8;
+                u16::from(byte(i * bits / 8) >> shift) & ((1 << bits) - 1)
             }
         }
     }
-    Ok(())
 }
 
-/// The high bytes of a palette, which has all reds first.
-fn colour(l: &Layout, index: u8) -> Result<[u8; 3]> {
-    let n = l.palette.len() / 3;
-    let i = usize::from(index);
-    if i >= n {
-        invalid!("the TIFF image asks for colour {i} of {n}");
-    }
-    Ok([0, n, 2 * n].map(|from| (l.palette[from + i] >> 8) as u8))
+/// Where a file says that its samples are places in a palette.
+fn palette_tag(data: &[u8]) -> Option<usize> {
+    let number = |at: usize, n: usize| {
+        let bytes = data.get(at..at.checked_add(n)?)?;
+        let push = |v: usize, b: &u8| v << 8 | usize::from(*b);
+        Some(match data[0] {
+            b'I' => bytes.iter().rev().fold(0, push),
+            _ => bytes.iter().fold(0, push),
+        })
+    };
+    let start = number(4, 4)?;
+    let entries = (0..number(start, 2)?).map(|i| start + 2 + 12 * i);
+    let found = entries.into_iter().find(|&at| number(at, 2) == Some(262))?;
+    (number(2, 2) == Some(42) && number(found + 8, 2) == Some(3)).then_some(found + 8)
+}
+
+/// The file with "black is 0" at the place that [`palette_tag`] found.
+fn read_as_grey(data: &[u8], at: usize) -> Vec<u8> {
+    let mut data = data.to_vec();
+    let low = if data[0] == b'I' { at } else { at + 1 };
+    data[low] = 1;
+    data
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     /// A file of one strip of 2 x 1 pixels, or as the tags say; its pixels begin at byte 8.
@@ -307,9 +202,24 @@ mod tests {
         f.extend(packed);
         f.extend((all.len() as u16).to_le_bytes());
         for (tag, v) in all {
-            f.extend([tag, 4].map(u16::to_le_bytes).concat());
+            let kind = if tag == 338 { 3 } else { 4 };
+            f.extend([tag, kind].map(u16::to_le_bytes).concat());
             f.extend([1, v].map(u32::to_le_bytes).concat());
         }
+        f.extend([0; 4]);
+        f
+    }
+
+    /// A file of one pixel after another, 2 of 4 bits, that names a palette behind its end.
+    fn indexed(packed: &[u8]) -> Vec<u8> {
+        let mut f = file(packed, &[(258, 4), (262, 3)]);
+        let (at, n) = (f.len() as u32 + 12, f[8 + packed.len()]);
+        f[8 + packed.len()] = n + 1;
+        f.truncate(f.len() - 4);
+        f.extend([320, 3].map(u16::to_le_bytes).concat());
+        f.extend([48, at].map(u32::to_le_bytes).concat());
+        f.extend([0; 4]);
+        f.extend((0..48u16).flat_map(|i| (i << 8 | 0xff).to_le_bytes()));
         f
     }
 
@@ -319,46 +229,66 @@ mod tests {
         // Clear, 65, the word "65 65", end: nine bits each.
         let words = [0b1000_0000, 0b0001_0000, 0b0110_0000, 0b0101_0000, 0b0001_0000];
         let rgb = [(277, 3), (262, 2)];
-        for (name, f, want) in [
-            ("plain", file(&[3, 4], &[]), vec![3, 4]),
-            ("white is 0", file(&[3, 4], &[(262, 0)]), vec![252, 251]),
-            ("bits", file(&[0x40], &[(258, 1)]), vec![0, 255]),
-            ("16 bits", file(&[9, 3, 9, 4], &[(258, 16)]), vec![3, 4]),
-            ("differences", file(&[3, 4], &[(317, 2)]), vec![3, 7]),
-            ("runs", file(&runs, &[(259, 32773), (256, 4)]), vec![7, 7, 7, 8]),
-            ("words", file(&words, &[(259, 5), (256, 3)]), vec![65, 65, 65]),
-            ("colours", file(&[1, 2, 3, 4, 5, 6], &rgb), vec![1, 2, 3, 4, 5, 6]),
+        let column = |turn| file(&[1, 2], &[(274, turn)]);
+        for (name, f, shape, want) in [
+            ("plain", file(&[3, 4], &[]), [1, 2], vec![3, 4]),
+            ("white is 0", file(&[3, 4], &[(262, 0)]), [1, 2], vec![252, 251]),
+            ("bits", file(&[0x40], &[(258, 1)]), [1, 2], vec![0, 255]),
+            ("2 bits", file(&[0x60], &[(258, 2)]), [1, 2], vec![85, 170]),
+            ("16 bits", file(&[3, 0, 4, 9], &[(258, 16)]), [1, 2], vec![3, 255]),
+            ("differences", file(&[3, 4], &[(317, 2)]), [1, 2], vec![3, 7]),
+            ("runs", file(&runs, &[(259, 32773), (256, 4)]), [1, 4], vec![7, 7, 7, 8]),
+            ("words", file(&words, &[(259, 5), (256, 3)]), [1, 3], vec![65, 65, 65]),
+            ("grey, alpha", file(&[3, 9, 4, 9], &[(277, 2)]), [1, 2], vec![3, 4]),
+            ("mirrored", column(2), [1, 2], vec![2, 1]),
+            ("on its side", column(6), [2, 1], vec![1, 2]),
+            ("on the other", column(8), [2, 1], vec![2, 1]),
+            ("colours", file(&[1, 2, 3, 4, 5, 6], &rgb), [1, 2], vec![1, 2, 3, 4, 5, 6]),
+            ("palette", indexed(&[0x2f]), [1, 2], vec![2, 18, 34, 15, 31, 47]),
             (
                 "tile",
-                file(&[1, 2, 0, 3, 4, 0], &[(257, 2), (322, 3), (323, 2), (324, 8), (325, 6)]),
-                vec![1, 2, 3, 4],
+                file(&[1, 2, 0, 3, 4, 0], &[(257, 2), (322, 16), (323, 16), (324, 8), (325, 6)]),
+                [0, 0],
+                vec![],
+            ),
+            (
+                "multiplied",
+                file(&[1, 2, 9, 4, 5, 6, 7, 0], &[(277, 4), (262, 2), (338, 1)]),
+                [1, 2],
+                vec![63, 127, 255, 5, 6, 7],
+            ),
+            (
+                "inks",
+                file(&[255, 0, 0, 0, 0, 0, 0, 55], &[(277, 4), (262, 5)]),
+                [1, 2],
+                vec![0, 255, 255, 200, 200, 200],
             ),
         ] {
-            assert_eq!(decode(&Context::default(), &f).expect(name).data, want, "{name}");
+            let got = decode(&Context::default(), &f);
+            if want.is_empty() {
+                assert!(got.is_err(), "{name}: the tile has too few bytes");
+                continue;
+            }
+            let got = got.unwrap_or_else(|e| panic!("{name}: {e:?}"));
+            assert_eq!(([got.height, got.width], got.data), (shape, want), "{name}");
         }
     }
 
     #[test]
     fn what_lies_is_an_error() {
-        let most = u32::MAX;
-        for tags in [
-            &[(256, most), (257, most)][..],
-            &[(256, 0)],
-            &[(277, 0)],
-            &[(273, most)],
-            &[(279, 1)],
-            &[(278, 0)],
-            &[(322, most), (323, most), (324, 8), (325, 2)],
-            &[(258, 7)],
-            &[(259, 7)],
-            &[(259, 5)],
-            &[(259, 8)],
-            &[(259, 32773), (256, 9)],
-            &[(262, 2)],
-            &[(262, 3)],
-            &[(317, 3)],
+        for f in [
+            file(&[3, 4], &[(256, 0)]),
+            file(&[3, 4], &[(258, 7)]),
+            file(&[3, 4], &[(262, 3)]),
+            file(&[3, 4], &[(262, 6)]),
+            file(&[3, 4], &[(273, 8000)]),
+            file(&[3, 4], &[(339, 3)]),
+            file(&[3, 4], &[(259, 7)]),
+            file(&[3, 4], &[(256, u32::MAX), (257, u32::MAX)]),
+            b"II*\0".to_vec(),
+            b"MM\0*\xff\xff\xff\xff".to_vec(),
         ] {
-            assert!(decode(&Context::default(), &file(&[1, 2], tags)).is_err(), "{tags:?}");
+            assert!(decode(&Context::default(), &f).is_err(), "{}", f.escape_ascii());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Coefficients to pixels: transform, interpolation, colours.
 
 use super::{Component, Frame, Tables};
-use crate::ops::image::decode::Picture;
+use crate::ops::image::decode::{Picture, from_cmyk};
 use crate::{Context, Result, invalid, unsupported};
 
 /// How the channels spell colours.
@@ -182,9 +182,14 @@ fn rgb(colours: Colours, [a, b, c, k]: [u8; 4]) -> [u8; 3] {
         Colours::Grey => [a; 3],
         Colours::Rgb => [a, b, c],
         Colours::Ycc => from_ycc(a, b, c),
-        Colours::Cmyk(inverted) => from_cmyk([a, b, c], k, inverted),
-        Colours::Ycck(inverted) => from_cmyk(from_ycc(a, b, c).map(|v| 255 - v), k, inverted),
+        Colours::Cmyk(inverted) => inks([a, b, c], k, inverted),
+        Colours::Ycck(inverted) => inks(from_ycc(a, b, c).map(|v| 255 - v), k, inverted),
     }
+}
+
+fn inks(ink: [u8; 3], k: u8, inverted: bool) -> [u8; 3] {
+    let turn = |v: u8| if inverted { 255 - v } else { v };
+    from_cmyk(ink.map(turn), turn(k))
 }
 
 /// Fixed point of 16 bits.
@@ -197,15 +202,6 @@ fn from_ycc(y: u8, blue: u8, red: u8) -> [u8; 3] {
         y + ((116_130 * blue + half) >> 16),
     ]
     .map(|v| v.clamp(0, 255) as u8)
-}
-
-fn from_cmyk(ink: [u8; 3], k: u8, inverted: bool) -> [u8; 3] {
-    let turn = |v: u8| if inverted { 255 - v } else { v };
-    let light = 255 - i32::from(turn(k));
-    ink.map(|c| {
-        let product = i32::from(turn(c)) * light + 128;
-        (light - ((product + (product >> 8)) >> 8)).clamp(0, 255) as u8
-    })
 }
 
 #[cfg(test)]

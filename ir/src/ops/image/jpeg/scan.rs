@@ -1,8 +1,8 @@
 //! One scan: bits to coefficients.
 
+use super::bytes::Reader;
 use super::huffman::{Bits, Huffman};
 use super::{Frame, Tables, ZIGZAG};
-use crate::ops::image::bytes::Reader;
 use crate::{Context, Result, invalid};
 
 /// One channel of a scan.
