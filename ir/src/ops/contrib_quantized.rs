@@ -297,7 +297,20 @@ fn matmul_bnb4(b: &mut Build<'_>) -> Result<Built> {
     let Some(total) = total.filter(|_| size > 0) else {
         invalid!("a matrix of {n} x {k} in blocks of {size}");
     };
-    let (x, packed, most) = (b.input(0)?, b.input(1)?, b.input(2)?);
+    let values = decoded(b, code, [total, size])?;
+    let mut w = b.reshape(values, &[n, k])?;
+    if turned {
+        w = b.transpose(w, &[1, 0])?;
+    }
+    let (x, dtype) = (b.input(0)?, b.dtype(0)?);
+    let x = b.cast(x, DType::F32)?;
+    let y = b.op("MatMul", &[x, w])?;
+    Ok(b.cast(y, dtype)?.into())
+}
+
+/// `total` numbers out of input 1, each block of `size` times its number of input 2.
+fn decoded(b: &mut Build<'_>, code: &[f32], [total, size]: [i64; 2]) -> Result<Value> {
+    let (packed, most) = (b.input(1)?, b.input(2)?);
     // The high bits of a byte come first.
     let shifts = b.constant(Tensor::vector(vec![4u8, 0]));
     let bytes = b.reshape(packed, &[-1, 1])?;
@@ -318,15 +331,7 @@ fn matmul_bnb4(b: &mut Build<'_>) -> Result<Built> {
     let most = b.reshape(most, &[-1, 1])?;
     let values = b.op("Mul", &[values, most])?;
     let values = b.reshape(values, &[-1])?;
-    let values = b.op("Slice", &[values, start, end])?;
-    let mut w = b.reshape(values, &[n, k])?;
-    if turned {
-        w = b.transpose(w, &[1, 0])?;
-    }
-    let dtype = b.dtype(0)?;
-    let x = b.cast(x, DType::F32)?;
-    let y = b.op("MatMul", &[x, w])?;
-    Ok(b.cast(y, dtype)?.into())
+    b.op("Slice", &[values, start, end])
 }
 
 #[cfg(test)]
@@ -434,7 +439,8 @@ mod tests {
         let plain = gates("LSTM", "w: f32[1,4,1], r: f32[1,4,1]");
         let packed = gates(
             "com.microsoft.DynamicQuantizeLSTM",
-            "w: u8[1,1,4], r: i8[1,1,4], _, _, _, _, _, a: f32[1], b: u8[1], c: f32[1,4], d: i8[1,4]",
+            "w: u8[1,1,4], r: i8[1,1,4], _, _, _, _, _, a: f32[1], b: u8[1], c: f32[1,4], \
+             d: i8[1,4]",
         );
         let x = t(&[2, 1, 1], &[1., -2.]);
         let (w, r) = (t(&[1, 4, 1], &[0.5, 1., -0.5, 0.]), t(&[1, 4, 1], &[1., 4., 9., -4.]));

@@ -108,12 +108,18 @@ struct Given<'a> {
     x: Vec<f32>,
     router: Vec<f32>,
     mix: Option<Vec<f32>>,
-    first: Matrix<'a>,
-    second: Matrix<'a>,
-    third: Option<Matrix<'a>>,
+    layers: Layers<'a>,
     rows: usize,
     hidden: usize,
     experts: usize,
+}
+
+/// The matrices of all experts.
+struct Layers<'a> {
+    first: Matrix<'a>,
+    second: Matrix<'a>,
+    third: Option<Matrix<'a>>,
+    /// What goes into the second.
     inner: usize,
 }
 
@@ -127,57 +133,73 @@ impl MoE {
         let &[n, experts] = router.shape() else {
             invalid!("the router has rank {}, expected 2", router.shape().len());
         };
-        if n != rows || (self.experts.k as usize) > experts {
+        if n != rows || self.experts.k as usize > experts {
             invalid!("the router has {n} rows of {experts}: {rows} rows choose {}", self.experts.k);
         }
+        let mix = if self.packed { optional(inputs, 14)? } else { None };
+        if mix.is_some_and(|m| m.shape() != router.shape()) {
+            invalid!("the router has shape {:?}, its weights another", router.shape());
+        }
+        let real = |t: &Tensor| Ok::<_, crate::Error>(widen::<f32>(t)?.into_owned());
+        Ok(Given {
+            x: real(x)?,
+            router: real(router)?,
+            mix: mix.map(real).transpose()?,
+            layers: self.layers(inputs, experts, hidden)?,
+            rows,
+            hidden,
+            experts,
+        })
+    }
+
+    fn layers<'a>(
+        &self,
+        inputs: &[Option<&'a Datum>],
+        experts: usize,
+        hidden: usize,
+    ) -> Result<Layers<'a>> {
         let e = &*self.experts;
-        let matrix = |i: usize, at: [usize; 4], bits: Option<i64>, columns: usize| {
-            let Some(w) = optional(inputs, at[0])? else { return Ok(None) };
-            let packing = match self.packed {
-                true => Some(Packing::new(bits.unwrap_or(e.bits), e.block, columns)?),
-                false => None,
-            };
-            let rest = at.map(|at| optional(inputs, at));
-            let [_, scales, bias, zeros] = rest;
-            Matrix::new(i, w, [scales?, bias?, zeros?], packing, [experts, columns]).map(Some)
-        };
-        let places = |i: usize| match self.packed {
-            true => [2 + 3 * i, 3 + 3 * i, 4 + 3 * i, 11 + i],
-            false => [2 + 2 * i, usize::MAX, 3 + 2 * i, usize::MAX],
-        };
-        let Some(first) = matrix(1, places(0), e.bits1, hidden)? else {
+        let Some(first) = self.matrix(inputs, 0, e.bits1, [experts, hidden])? else {
             invalid!("the first weights are missing");
         };
         let fused = e.activation == ExpertActivation::Swiglu && e.fusion > 0;
         let inner = if fused { first.rows / 2 } else { first.rows };
-        let Some(second) = matrix(2, places(1), e.bits2, inner)? else {
+        let Some(second) = self.matrix(inputs, 1, e.bits2, [experts, inner])? else {
             invalid!("the second weights are missing");
         };
-        let third = matrix(3, places(2), e.bits3, hidden)?;
+        let third = self.matrix(inputs, 2, e.bits3, [experts, hidden])?;
         let needs = e.activation == ExpertActivation::Swiglu && !fused;
         if second.rows != hidden
             || fused && first.rows % 2 != 0
             || needs && third.is_none()
             || third.as_ref().is_some_and(|t| fused || t.rows != inner)
         {
-            invalid!("{} and {} rows of weights do not fit rows of {hidden}", inner, second.rows);
+            invalid!("{inner} and {} rows of weights do not fit rows of {hidden}", second.rows);
         }
-        let mix = if self.packed { optional(inputs, 14)? } else { None };
-        if mix.is_some_and(|m| m.shape() != router.shape()) {
-            invalid!("the router has shape {:?}, its weights another", router.shape());
-        }
-        Ok(Given {
-            x: widen::<f32>(x)?.into_owned(),
-            router: widen::<f32>(router)?.into_owned(),
-            mix: mix.map(|m| Ok::<_, crate::Error>(widen::<f32>(m)?.into_owned())).transpose()?,
-            first,
-            second,
-            third,
-            rows,
-            hidden,
-            experts,
-            inner,
-        })
+        Ok(Layers { first, second, third, inner })
+    }
+
+    /// Matrix `i` of each expert, where it is given.
+    fn matrix<'a>(
+        &self,
+        inputs: &[Option<&'a Datum>],
+        i: usize,
+        bits: Option<i64>,
+        [experts, columns]: [usize; 2],
+    ) -> Result<Option<Matrix<'a>>> {
+        let (at, beside) = match self.packed {
+            true => (2 + 3 * i, [Some(3 + 3 * i), Some(4 + 3 * i), Some(11 + i)]),
+            false => (2 + 2 * i, [None, Some(3 + 2 * i), None]),
+        };
+        let Some(w) = optional(inputs, at)? else { return Ok(None) };
+        let e = &*self.experts;
+        let packing = match self.packed {
+            true => Some(Packing::new(bits.unwrap_or(e.bits), e.block, columns)?),
+            false => None,
+        };
+        let [scales, bias, zeros] = beside.map(|at| at.map_or(Ok(None), |at| optional(inputs, at)));
+        let beside = [scales?, bias?, zeros?];
+        Matrix::new(i + 1, w, beside, packing, [experts, columns]).map(Some)
     }
 
     /// The experts of a row, and their weights.
@@ -237,19 +259,19 @@ impl MoE {
         for (e, rows) in rows.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let x: Vec<&[f32]> =
                 rows.iter().map(|&(r, _)| &g.x[r * g.hidden..][..g.hidden]).collect();
-            let first = g.first.times(cx, e, &x, &mut ticks)?;
-            let third = match &g.third {
+            let first = g.layers.first.times(cx, e, &x, &mut ticks)?;
+            let third = match &g.layers.third {
                 Some(third) => Some(third.times(cx, e, &x, &mut ticks)?),
                 None => None,
             };
-            let mut inner = cx.zeros::<f32>(&[rows.len(), g.inner])?;
-            for (i, to) in inner.chunks_exact_mut(g.inner.max(1)).enumerate() {
+            let mut inner = cx.zeros::<f32>(&[rows.len(), g.layers.inner])?;
+            for (i, to) in inner.chunks_exact_mut(g.layers.inner.max(1)).enumerate() {
                 let part = |all: &[f32], n: usize| all[i * n..][..n].to_vec();
-                let other = third.as_ref().map(|t| part(t, g.inner));
-                self.activate(&part(&first, g.first.rows), other.as_deref(), to);
+                let other = third.as_ref().map(|t| part(t, g.layers.inner));
+                self.activate(&part(&first, g.layers.first.rows), other.as_deref(), to);
             }
-            let inner: Vec<&[f32]> = inner.chunks_exact(g.inner.max(1)).collect();
-            let second = g.second.times(cx, e, &inner, &mut ticks)?;
+            let inner: Vec<&[f32]> = inner.chunks_exact(g.layers.inner.max(1)).collect();
+            let second = g.layers.second.times(cx, e, &inner, &mut ticks)?;
             for (&(row, w), add) in rows.iter().zip(second.chunks_exact(g.hidden)) {
                 let y = &mut y[row * g.hidden..][..g.hidden];
                 y.iter_mut().zip(add).for_each(|(y, a)| *y += w * a);
