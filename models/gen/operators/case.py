@@ -179,12 +179,19 @@ def build(row, schema, types, name, dynamic):
     for n in range(row.outputs):
         kind = type_of(parameter(schema.outputs, n).type_str, types)
         outputs.append(helper.make_value_info(f"y{n}", type_proto(kind, None)))
-    attrs = {k: v({t: e[1] for t, e in types.items()}) if callable(v) else v for k, v in row.attrs.items()}
+    attrs = {k: attribute(schema.attributes[k], v, types) for k, v in row.attrs.items()}
     while names and not names[-1]:
         names.pop()
     node = helper.make_node(row.op, names, [o.name for o in outputs], domain=row.domain, **attrs)
     graph = helper.make_graph([node], "g", graph_inputs, outputs, constants)
     return Case(name, model_of(graph, row.domain, schema.since_version), values, (), row.rtol)
+
+
+def attribute(declared, value, types):
+    """The value in the form that the schema declares; a function gets the types."""
+    if callable(value):
+        value = value({t: e[1] for t, e in types.items()})
+    return float(value) if declared.type == defs.OpSchema.AttrType.FLOAT else value
 
 
 def model_of(graph, domain, version, ir_version=None):
@@ -196,11 +203,16 @@ def model_of(graph, domain, version, ir_version=None):
 
 
 def cases_of(row, number):
-    """Every model of one row."""
-    for since, schema in sorted(SCHEMAS[row.domain, row.op].items()):
+    """Every model of one row. Old versions of an operator see each type in its first rows only."""
+    versions = sorted(SCHEMAS[row.domain, row.op].items())
+    newest = versions[-1][1]
+    for since, schema in versions:
         if schema.deprecated or not fits(row, schema):
             continue
+        moves = number < 2 or schema is newest or row.types or row.every_pair
         for types, label in assignments(row, schema):
+            if label and not moves:
+                break
             for dynamic in (False, True) if label is None else (False,):
                 tag = label or ("dynamic" if dynamic else "static")
                 name = f"{row.op}-{since}.{number}.{tag}"

@@ -65,15 +65,16 @@ def binary():
     yield row("Div", (2, 3), positive(3), broadcast=1)
     yield row("Div", (2, 1, 3), positive(4, 1), versions=(7, 99))
     yield row("Div", extremes(13), positive(13))
-    yield row("Div", [-7, 7, -7, 7, 0], [2, -2, -2, 2, 5])
+    yield row("Div", [-7, 7, -7, 7, 0], [2, -2, -2, 2, 5], types={"T": SIGNED})
     yield row("Pow", positive(2, 3), between((2, 3), 0, 3), every_pair=True)
     yield row("Pow", positive(2, 3), [2], versions=(7, 99))
     yield row("Pow", positive(2, 3), between((3,), 0, 3), broadcast=1)
     yield row("Pow", [-2, -1, 0, 1, 2], [3], versions=(7, 99))
     yield row("Pow", [0, 0, -1, 4], [0, 3, 2, 0.5])
-    yield row("Mod", [-7, 7, -7, 7, 0], [3, -3, -3, 3, 5])
-    yield row("Mod", [-7, 7, -7, 7, 0], [3, -3, -3, 3, 5], fmod=1)
-    yield row("Mod", [-5.5, 5.5, 5.5, -5.5], [2.25, -2.25, 2.25, -2.25], fmod=1)
+    yield row("Mod", (2, 3), positive(2, 3))
+    yield row("Mod", [-7, 7, -7, 7, 0], [3, -3, -3, 3, 5], types={"T": SIGNED})
+    yield row("Mod", [-7, 7, -7, 7, 0], [3, -3, -3, 3, 5], fmod=1, types={"T": SIGNED})
+    yield row("Mod", [-5.5, 5.5, 5.5, -5.5], [2.25, -2.25, 2.25, -2.25], fmod=1, types={"T": SIGNED})
     yield row("Mod", (2, 3, 1), positive(4))
     yield row("BitShift", positive(3, 4), between((4,), 0, 3), direction="LEFT")
     yield row("BitShift", between((3, 4), 0, 9), between((1,), 0, 3), direction="RIGHT")
@@ -123,21 +124,37 @@ def choosing():
 
 
 def casting():
-    yield row("Cast", (2, 3), to=lambda t: t["T2"], every_pair=True, versions=(6, 99))
-    yield row("Cast", extremes(14), to=lambda t: t["T2"], types={"T1": FLOATING}, every_pair=True, versions=(6, 99))
-    yield row("Cast", extremes(14), to=lambda t: t["T2"], saturate=0, types={"T1": FLOATING, "T2": SMALL8}, every_pair=True)
+    to = {"to": lambda t: t["T2"]}
+    yield row("Cast", between((2, 3), 0, 3), every_pair=True, versions=(28, 99), **to)
+    yield row("Cast", between((2, 3), 0, 3), versions=(6, 99), **to)
+    yield row("Cast", (2, 3), types={"T1": SIGNED, "T2": SIGNED}, every_pair=True, versions=(13, 13), **to)
+    yield row("Cast", [300, -300, 70000, -1, 5], types={"T1": INTEGERS, "T2": INTEGERS}, every_pair=True, versions=(13, 13), **to)
+    yield row("Cast", extremes(14), types={"T1": FLOATING, "T2": FLOATING + [T.BOOL]}, every_pair=True, versions=(13, 13), **to)
+    yield row("Cast", extremes(14), types={"T1": FLOATING, "T2": SMALL8}, every_pair=True, versions=(19, 99), **to)
+    yield row("Cast", extremes(14), saturate=0, types={"T1": FLOATING, "T2": SMALL8}, every_pair=True, **to)
     for mode in ("up", "down", "nearest"):
-        yield row("Cast", positive(14), to=lambda t: t["T2"], round_mode=mode, types={"T1": FLOATING, "T2": [T.FLOAT8E8M0]})
-    yield row("Cast", NUMERALS, to=lambda t: t["T2"], types={"T1": [T.STRING], "T2": NUMBERS}, versions=(9, 99))
-    yield row("Cast", FLOAT_NUMERALS, to=lambda t: t["T2"], types={"T1": [T.STRING], "T2": FLOATING}, versions=(9, 99))
+        yield row("Cast", positive(14), round_mode=mode, types={"T1": FLOATING, "T2": [T.FLOAT8E8M0]}, **to)
+    yield row("Cast", NUMERALS, types={"T1": [T.STRING], "T2": NUMBERS}, versions=(9, 99), **to)
+    yield row("Cast", FLOAT_NUMERALS, types={"T1": [T.STRING], "T2": FLOATING}, versions=(9, 99), **to)
     yield row("Cast", (2, 3), to="INT32", versions=(1, 1))
     yield row("Cast", (2, 3), to="DOUBLE", versions=(1, 1))
-    yield row("CastLike", (2, 3), (1,), every_pair=True)
-    yield row("CastLike", extremes(14), (1,), types={"T1": FLOATING}, every_pair=True)
-    yield row("BitCast", (2, 4), to=lambda t: t["T2"], every_pair=True)
+    yield row("CastLike", between((2, 3), 0, 3), (1,), every_pair=True, versions=(25, 99))
+    yield row("CastLike", between((2, 3), 0, 3), (1,))
+    for width in WIDTHS:
+        yield row("BitCast", (2, 4), types={"T1": width, "T2": width}, every_pair=True, **to)
 
 
 FLOATING = [T.FLOAT, T.FLOAT16, T.DOUBLE, T.BFLOAT16]
+SIGNED = FLOATING + [T.INT8, T.INT16, T.INT32, T.INT64]
+INTEGERS = [T.INT8, T.INT16, T.INT32, T.INT64, T.UINT8, T.UINT16, T.UINT32, T.UINT64, T.BOOL]
+WIDTHS = (
+    [T.BOOL, T.INT8, T.UINT8, T.FLOAT8E4M3FN, T.FLOAT8E4M3FNUZ, T.FLOAT8E5M2, T.FLOAT8E5M2FNUZ, T.FLOAT8E8M0],
+    [T.INT16, T.UINT16, T.FLOAT16, T.BFLOAT16],
+    [T.INT32, T.UINT32, T.FLOAT],
+    [T.INT64, T.UINT64, T.DOUBLE, T.COMPLEX64],
+    [T.INT4, T.UINT4, T.FLOAT4E2M1],
+    [T.INT2, T.UINT2],
+)
 SMALL8 = [T.FLOAT8E4M3FN, T.FLOAT8E4M3FNUZ, T.FLOAT8E5M2, T.FLOAT8E5M2FNUZ]
 NUMBERS = [T.FLOAT, T.DOUBLE, T.FLOAT16, T.INT8, T.INT16, T.INT32, T.INT64, T.UINT8, T.UINT16, T.UINT32, T.UINT64]
 NUMERALS = ["1", "7", "100", "0"]
