@@ -78,6 +78,7 @@ def save(case, out):
         "oracles": list(found),
         "refused": refused,
         "rtol": case.rtol,
+        "shape_only": case.shape_only,
     }
     (folder / "meta.json").write_text(json.dumps(meta) + "\n")
     return case.name, refused, list(found)

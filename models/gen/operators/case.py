@@ -29,11 +29,12 @@ class Row:
     every_pair: bool = False
     domain: str = ""
     rtol: float = 1e-3
+    shape_only: bool = False
 
 
-def row(op, *inputs, outputs=1, versions=(1, 10**6), types=None, every_pair=False, domain="", rtol=1e-3, **attrs):
+def row(op, *inputs, outputs=1, versions=(1, 10**6), types=None, every_pair=False, shape_only=False, **attrs):
     specs = tuple(fill.spec(i) for i in inputs)
-    return Row(op, specs, attrs, outputs, versions, types or {}, every_pair, domain, rtol)
+    return Row(op, specs, attrs, outputs, versions, types or {}, every_pair, shape_only=shape_only)
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Case:
     inputs: dict
     covers: tuple
     rtol: float = 1e-3
+    shape_only: bool = False
 
 
 SCHEMAS = defaultdict(dict)
@@ -184,7 +186,7 @@ def build(row, schema, types, name, dynamic):
         names.pop()
     node = helper.make_node(row.op, names, [o.name for o in outputs], domain=row.domain, **attrs)
     graph = helper.make_graph([node], "g", graph_inputs, outputs, constants)
-    return Case(name, model_of(graph, row.domain, schema.since_version), values, (), row.rtol)
+    return Case(name, model_of(graph, row.domain, schema.since_version), values, (), row.rtol, row.shape_only)
 
 
 def attribute(declared, value, types):

@@ -37,6 +37,10 @@ def resizing():
         yield row("Resize", x, None, None, [7, 8], axes=[2, 3], keep_aspect_ratio_policy=policy)
         yield row("Resize", x, None, None, [7, 8], axes=[-1, 2], keep_aspect_ratio_policy=policy, mode="linear")
     yield row("Resize", x, None, [2.5, 0.7], axes=[3, 2])
+    for mode, coordinates in itertools.product(("nearest", "linear", "cubic"), COORDINATES[2:]):
+        attrs = {"mode": mode, "coordinate_transformation_mode": coordinates, "versions": (11, 11)}
+        yield row("Resize", x, [], [1, 1, 1.5, 0.6], **attrs)
+        yield row("Resize", x, [], [], [1, 2, 3, 9], **attrs)
     roi = [0, 0, 0.2, 0.3, 1, 1, 0.8, 0.9]
     for mode in ("nearest", "linear", "cubic"):
         crop = {"coordinate_transformation_mode": "tf_crop_and_resize", "mode": mode, "extrapolation_value": 9.0}
