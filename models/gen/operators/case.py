@@ -47,6 +47,7 @@ class Case:
     covers: tuple
     rtol: float = 1e-3
     shape_only: bool = False
+    atol: float = 1e-5
 
 
 SCHEMAS = defaultdict(dict)

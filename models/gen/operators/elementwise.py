@@ -6,16 +6,52 @@ from .case import row
 from .fill import between, extremes, fixed, positive
 
 UNARY = {
-    "Abs": {}, "Ceil": {}, "Floor": {}, "Round": {}, "Sign": {}, "Neg": {}, "Exp": {}, "Erf": {},
-    "Sin": {}, "Cos": {}, "Tan": {}, "Sinh": {}, "Cosh": {}, "Tanh": {}, "Asinh": {}, "Atan": {},
-    "Sigmoid": {}, "Relu": {}, "Softplus": {}, "Softsign": {}, "HardSwish": {}, "Mish": {},
-    "Celu": {"alpha": 0.7}, "Elu": {"alpha": 1.7}, "Selu": {"alpha": 1.2, "gamma": 0.9},
-    "LeakyRelu": {"alpha": 0.3}, "ThresholdedRelu": {"alpha": 0.5}, "HardSigmoid": {"alpha": 0.4, "beta": 0.3},
-    "Swish": {"alpha": 1.5}, "Gelu": {"approximate": "tanh"}, "Shrink": {"lambd": 0.7, "bias": 0.2},
-    "IsNaN": {}, "IsInf": {"detect_negative": 0}, "Not": {}, "BitwiseNot": {}, "Identity": {},
+    "Abs": {},
+    "Ceil": {},
+    "Floor": {},
+    "Round": {},
+    "Sign": {},
+    "Neg": {},
+    "Exp": {},
+    "Erf": {},
+    "Sin": {},
+    "Cos": {},
+    "Tan": {},
+    "Sinh": {},
+    "Cosh": {},
+    "Tanh": {},
+    "Asinh": {},
+    "Atan": {},
+    "Sigmoid": {},
+    "Relu": {},
+    "Softplus": {},
+    "Softsign": {},
+    "HardSwish": {},
+    "Mish": {},
+    "Celu": {"alpha": 0.7},
+    "Elu": {"alpha": 1.7},
+    "Selu": {"alpha": 1.2, "gamma": 0.9},
+    "LeakyRelu": {"alpha": 0.3},
+    "ThresholdedRelu": {"alpha": 0.5},
+    "HardSigmoid": {"alpha": 0.4, "beta": 0.3},
+    "Swish": {"alpha": 1.5},
+    "Gelu": {"approximate": "tanh"},
+    "Shrink": {"lambd": 0.7, "bias": 0.2},
+    "IsNaN": {},
+    "IsInf": {"detect_negative": 0},
+    "Not": {},
+    "BitwiseNot": {},
+    "Identity": {},
 }
-BOUNDED = {"Acos": (-1, 1), "Asin": (-1, 1), "Atanh": (-0.9, 0.9), "Acosh": (1, 5), "Log": (0.1, 9),
-           "Sqrt": (0, 9), "Reciprocal": (0.5, 3)}  # fmt: skip
+BOUNDED = {
+    "Acos": (-1, 1),
+    "Asin": (-1, 1),
+    "Atanh": (-0.9, 0.9),
+    "Acosh": (1, 5),
+    "Log": (0.1, 9),
+    "Sqrt": (0, 9),
+    "Reciprocal": (0.5, 3),
+}
 ARITHMETIC = ("Add", "Sub", "Mul")
 COMPARE = ("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual")
 LOGIC = ("And", "Or", "Xor")
@@ -39,6 +75,30 @@ def unary():
     yield row("IsInf", extremes(3, 5), detect_positive=0)
     yield row("IsInf", extremes(3, 5), detect_positive=0, detect_negative=0)
     yield row("Shrink", (3, 4), lambd=0.0, bias=3.0)
+
+
+def consumed():
+    """The first versions said which inputs could be overwritten."""
+    for op in (
+        "Abs",
+        "Ceil",
+        "Elu",
+        "Exp",
+        "Floor",
+        "HardSigmoid",
+        "LeakyRelu",
+        "Neg",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Tanh",
+    ):
+        yield row(op, (2, 3), consumed_inputs=[0])
+    for op in ("Add", "Sub", "Mul", "Sum", "Max", "Min", "Mean"):
+        yield row(op, (2, 3), (2, 3), consumed_inputs=[0, 0])
+    yield row("Clip", (2, 3), consumed_inputs=[0], min=-0.5)
+    yield row("Dropout", (2, 3), consumed_inputs=[0], is_test=1)
+    yield row("PRelu", (2, 3), (2, 3), consumed_inputs=[0, 0])
 
 
 def pairs(op):
@@ -128,8 +188,22 @@ def casting():
     yield row("Cast", between((2, 3), 0, 3), every_pair=True, versions=(28, 99), **to)
     yield row("Cast", between((2, 3), 0, 3), versions=(6, 99), **to)
     yield row("Cast", (2, 3), types={"T1": SIGNED, "T2": SIGNED}, every_pair=True, versions=(13, 13), **to)
-    yield row("Cast", [300, -300, 70000, -1, 5], types={"T1": INTEGERS, "T2": INTEGERS}, every_pair=True, versions=(13, 13), **to)
-    yield row("Cast", extremes(14), types={"T1": FLOATING, "T2": FLOATING + [T.BOOL]}, every_pair=True, versions=(13, 13), **to)
+    yield row(
+        "Cast",
+        [300, -300, 70000, -1, 5],
+        types={"T1": INTEGERS, "T2": INTEGERS},
+        every_pair=True,
+        versions=(13, 13),
+        **to,
+    )
+    yield row(
+        "Cast",
+        extremes(14),
+        types={"T1": FLOATING, "T2": FLOATING + [T.BOOL]},
+        every_pair=True,
+        versions=(13, 13),
+        **to,
+    )
     yield row("Cast", extremes(14), types={"T1": FLOATING, "T2": SMALL8}, every_pair=True, versions=(19, 99), **to)
     yield row("Cast", extremes(14), saturate=0, types={"T1": FLOATING, "T2": SMALL8}, every_pair=True, **to)
     for mode in ("up", "down", "nearest"):
@@ -162,5 +236,5 @@ FLOAT_NUMERALS = ["3.14", "-1e5", "1E8", "NaN", "-inf", "INF", "1e-3", "+INF", "
 
 
 def rows():
-    for part in (unary, binary, variadic, choosing, casting):
+    for part in (unary, consumed, binary, variadic, choosing, casting):
         yield from part()

@@ -9,10 +9,26 @@ from onnx.reference import ReferenceEvaluator
 
 from .case import Case
 
-COUNT = 600
+COUNT = 1200
+DTYPES = (np.float32, np.float32, np.float64, np.float16)
 OPSETS = (11, 13, 15, 18, 21, 24, 28)
-SMOOTH = ("Tanh", "Sigmoid", "Softplus", "Sin", "Erf", "Softsign", "Identity", "Neg", "Abs", "Relu", "Elu", "LeakyRelu",
-          "HardSigmoid", "Selu", "Dropout")  # fmt: skip
+SMOOTH = (
+    "Tanh",
+    "Sigmoid",
+    "Softplus",
+    "Sin",
+    "Erf",
+    "Softsign",
+    "Identity",
+    "Neg",
+    "Abs",
+    "Relu",
+    "Elu",
+    "LeakyRelu",
+    "HardSigmoid",
+    "Selu",
+    "Dropout",
+)
 STEPS = ("Floor", "Ceil", "Sign", "Round")
 
 
@@ -28,8 +44,9 @@ class Value:
 class Builder:
     """A graph as it grows."""
 
-    def __init__(self, rng, opset):
-        self.rng, self.opset = rng, opset
+    def __init__(self, rng, opset, dtype):
+        self.rng, self.opset, self.dtype = rng, opset, dtype
+        self.kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         self.nodes, self.values, self.constants, self.inputs = [], [], [], {}
         self.count = 0
 
@@ -71,7 +88,7 @@ class Builder:
 
     def floats(self, rank=None, least=0):
         """Some value of floats of that rank, or None."""
-        fit = [v for v in self.values if v.array.dtype == np.float32 and v.array.ndim >= least]
+        fit = [v for v in self.values if v.array.dtype == self.dtype and v.array.ndim >= least]
         fit = [v for v in fit if rank is None or v.array.ndim == rank]
         return self.pick(fit[-6:]) if fit else None
 
@@ -108,19 +125,19 @@ def step(b):
 def arithmetic(b):
     x = b.floats()
     shape = x.array.shape
-    others = [v for v in b.values if v.array.shape == shape and v.array.dtype == np.float32]
+    others = [v for v in b.values if v.array.shape == shape and v.array.dtype == b.dtype]
     if others and b.flip(0.6):
         y = b.pick(others)
     else:
         wide = [d if b.flip() else 1 for d in shape][b.rng.integers(len(shape) + 1) :]
-        y = b.constant(b.rng.uniform(0.5, 2, wide).astype(np.float32))
+        y = b.constant(b.rng.uniform(0.5, 2, wide).astype(b.dtype))
     op = b.pick(("Add", "Sub", "Mul", "Max", "Min"))
     b.add(op, [x, y] if b.flip() else [y, x], exact=False)
 
 
 def divide(b):
     x = b.floats()
-    b.add("Div", [x, b.constant(np.float32(b.pick((2.0, 3.0, 0.5))))], exact=False)
+    b.add("Div", [x, b.constant(b.dtype(b.pick((2.0, 3.0, 0.5))))], exact=False)
 
 
 def transpose(b):
@@ -155,7 +172,7 @@ def axes(b):
 def concat(b):
     x = b.floats(least=1)
     axis = int(b.rng.integers(x.array.ndim))
-    same = [v for v in b.values if v.array.dtype == np.float32 and v.array.shape == x.array.shape]
+    same = [v for v in b.values if v.array.dtype == b.dtype and v.array.shape == x.array.shape]
     b.add("Concat", [x, b.pick(same)], axis=axis - (x.array.ndim if b.flip() else 0))
 
 
@@ -202,10 +219,10 @@ def softmax(b):
 def matmul(b):
     x = b.floats(least=2)
     inner = x.array.shape[-1]
-    w = b.constant(b.rng.uniform(-1, 1, (inner, b.pick((1, 3, 4)))).astype(np.float32))
+    w = b.constant(b.rng.uniform(-1, 1, (inner, b.pick((1, 3, 4)))).astype(b.dtype))
     y = b.add("MatMul", [x, w], exact=False)
     if b.flip():
-        b.add("Add", [y, b.constant(b.rng.uniform(-1, 1, y.array.shape[-1]).astype(np.float32))], exact=False)
+        b.add("Add", [y, b.constant(b.rng.uniform(-1, 1, y.array.shape[-1]).astype(b.dtype))], exact=False)
 
 
 def self_matmul(b):
@@ -218,8 +235,8 @@ def self_matmul(b):
 def gemm(b):
     x = b.floats(rank=2)
     if x:
-        w = b.constant(b.rng.uniform(-1, 1, (3, x.array.shape[1])).astype(np.float32))
-        c = b.constant(b.rng.uniform(-1, 1, b.pick(((3,), (1, 3), ()))).astype(np.float32))
+        w = b.constant(b.rng.uniform(-1, 1, (3, x.array.shape[1])).astype(b.dtype))
+        c = b.constant(b.rng.uniform(-1, 1, b.pick(((3,), (1, 3), ()))).astype(b.dtype))
         b.add("Gemm", [x, w, c], transB=1, alpha=b.pick((1.0, 0.5)), beta=b.pick((1.0, 2.0)), exact=False)
 
 
@@ -235,11 +252,11 @@ def image(b):
 def conv(b):
     x = image(b)
     c = x.array.shape[1]
-    w = b.constant(b.rng.uniform(-1, 1, (4, c, 3, 3)).astype(np.float32))
-    extra = [b.constant(b.rng.uniform(-1, 1, 4).astype(np.float32))] if b.flip() else []
+    w = b.constant(b.rng.uniform(-1, 1, (4, c, 3, 3)).astype(b.dtype))
+    extra = [b.constant(b.rng.uniform(-1, 1, 4).astype(b.dtype))] if b.flip() else []
     y = b.add("Conv", [x, w, *extra], pads=[1, 1, 1, 1], strides=[b.pick((1, 2))] * 2, exact=False)
-    if b.flip(0.4):
-        rows = [b.constant(b.rng.uniform(0.5, 2, 4).astype(np.float32)) for _ in range(4)]
+    if b.opset >= 15 and b.flip(0.4):
+        rows = [b.constant(b.rng.uniform(0.5, 2, 4).astype(b.dtype)) for _ in range(4)]
         y = b.add("BatchNormalization", [y, *rows], exact=False)
     if b.flip(0.4):
         b.add(b.pick(("Relu", "Sigmoid", "LeakyRelu")), [y], exact=False)
@@ -250,13 +267,15 @@ def pool(b):
     if b.flip(0.3):
         b.add(b.pick(("GlobalAveragePool", "GlobalMaxPool")), [x], exact=False)
     else:
-        b.add(b.pick(("MaxPool", "AveragePool")), [x], kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2], exact=False)
+        b.add(
+            b.pick(("MaxPool", "AveragePool")), [x], kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2], exact=False
+        )
 
 
 def pad(b):
     x = b.floats(least=1)
     amounts = b.rng.integers(0, 2, 2 * x.array.ndim)
-    b.add("Pad", [x, b.constant(amounts.astype(np.int64)), b.constant(np.float32(0.5))])
+    b.add("Pad", [x, b.constant(amounts.astype(np.int64)), b.constant(b.dtype(0.5))])
 
 
 def tile(b):
@@ -273,31 +292,32 @@ def expand(b):
 def choose(b):
     x = b.floats()
     if x.exact:
-        c = b.add("Greater", [x, b.constant(np.float32(0.1))], keep=False)
+        c = b.add("Greater", [x, b.constant(b.dtype(0.1))], keep=False)
         if b.flip():
             c = b.add("Not", [c], keep=False)
-        b.add("Where", [c, x, b.constant(np.float32(-1))])
+        b.add("Where", [c, x, b.constant(b.dtype(-1))])
 
 
 def casts(b):
     x = b.floats()
-    kind = b.pick((TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.INT64) if x.exact else (TensorProto.DOUBLE,))
+    safe = (TensorProto.FLOAT if b.dtype is np.float16 else TensorProto.DOUBLE,)
+    kind = b.pick((*safe, TensorProto.FLOAT16, TensorProto.INT64) if x.exact else safe)
     y = b.add("Cast", [x], to=kind, keep=False)
     if kind == TensorProto.INT64 and b.flip():
         y = b.add("Mul", [y, b.constant(np.array(3, np.int64))], keep=False)
-    b.add("Cast", [y], to=TensorProto.FLOAT)
+    b.add("Cast", [y], to=b.kind)
 
 
 def clip(b):
     x = b.floats()
-    b.add("Clip", [x, b.constant(np.float32(-0.8)) if b.flip(0.8) else None, b.constant(np.float32(1.1))])
+    b.add("Clip", [x, b.constant(b.dtype(-0.8)) if b.flip(0.8) else None, b.constant(b.dtype(1.1))])
 
 
 def layer_norm(b):
     x = b.floats(least=1)
     last = x.array.shape[-1]
     if b.opset >= 17 and last:
-        g, c = (b.constant(b.rng.uniform(0.5, 1, last).astype(np.float32)) for _ in range(2))
+        g, c = (b.constant(b.rng.uniform(0.5, 1, last).astype(b.dtype)) for _ in range(2))
         b.add("LayerNormalization", [x, g, c], exact=False)
 
 
@@ -316,7 +336,7 @@ def cumulate(b):
 def quantize(b):
     x = b.floats()
     if x.exact:
-        parts = [b.constant(np.float32(0.03)), b.constant(np.uint8(b.pick((0, 128))))]
+        parts = [b.constant(b.dtype(0.03)), b.constant(np.uint8(b.pick((0, 128))))]
         q = b.add("QuantizeLinear", [x, *parts], keep=False)
         b.add("DequantizeLinear", [q, *parts], exact=False)
 
@@ -328,8 +348,11 @@ def branch(b):
     graphs = []
     for name in names:
         inner = b.fresh("i")
-        nodes = [helper.make_node("Tanh", [x.name], [inner]), helper.make_node(b.pick(("Add", "Mul")), [inner, x.name], [name])]
-        graphs.append(helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]))
+        nodes = [
+            helper.make_node("Tanh", [x.name], [inner]),
+            helper.make_node(b.pick(("Add", "Mul")), [inner, x.name], [name]),
+        ]
+        graphs.append(helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(name, b.kind, shape)]))
     condition = b.constant(np.array(b.flip()))
     output = b.fresh()
     node = helper.make_node("If", [condition.name], [output], then_branch=graphs[0], else_branch=graphs[1])
@@ -337,7 +360,7 @@ def branch(b):
     inside = np.tanh(x.array)
     taken = graphs[0] if condition.array else graphs[1]
     array = inside + x.array if taken.node[1].op_type == "Add" else inside * x.array
-    b.values.append(Value(output, array.astype(np.float32), False))
+    b.values.append(Value(output, array.astype(b.dtype), False))
 
 
 def loop(b):
@@ -346,9 +369,13 @@ def loop(b):
     shape, times = x.array.shape, int(b.rng.integers(0, 4))
     i, c, v, k, w, o = (b.fresh("l") for _ in range(6))
     info = helper.make_tensor_value_info
-    nodes = [helper.make_node("Identity", [c], [k]), helper.make_node("Mul", [v, x.name], [w]), helper.make_node("Tanh", [w], [o])]
-    inputs = [info(i, TensorProto.INT64, []), info(c, TensorProto.BOOL, []), info(v, TensorProto.FLOAT, shape)]
-    outputs = [info(k, TensorProto.BOOL, []), info(w, TensorProto.FLOAT, shape), info(o, TensorProto.FLOAT, shape)]
+    nodes = [
+        helper.make_node("Identity", [c], [k]),
+        helper.make_node("Mul", [v, x.name], [w]),
+        helper.make_node("Tanh", [w], [o]),
+    ]
+    inputs = [info(i, TensorProto.INT64, []), info(c, TensorProto.BOOL, []), info(v, b.kind, shape)]
+    outputs = [info(k, TensorProto.BOOL, []), info(w, b.kind, shape), info(o, b.kind, shape)]
     body = helper.make_graph(nodes, b.fresh("body"), inputs, outputs)
     n, y, s = b.constant(np.array(times, np.int64)), b.fresh(), b.fresh()
     b.nodes.append(helper.make_node("Loop", [n.name, "", x.name], [y, s], body=body))
@@ -358,15 +385,51 @@ def loop(b):
         b.values.append(Value(s, np.tanh(np.stack(powers)), False))
 
 
-PARTS = (smooth, smooth, step, arithmetic, arithmetic, arithmetic, divide, transpose, transpose, reshape, reshape_by_shape,
-         axes, concat, split, cut, gather, reduce, reduce, softmax, matmul, matmul, self_matmul, gemm, conv, pool, pad, tile,
-         expand, choose, casts, clip, layer_norm, top, cumulate, quantize, branch, loop)  # fmt: skip
+PARTS = (
+    smooth,
+    smooth,
+    step,
+    arithmetic,
+    arithmetic,
+    arithmetic,
+    divide,
+    transpose,
+    transpose,
+    reshape,
+    reshape_by_shape,
+    axes,
+    concat,
+    split,
+    cut,
+    gather,
+    reduce,
+    reduce,
+    softmax,
+    matmul,
+    matmul,
+    self_matmul,
+    gemm,
+    conv,
+    pool,
+    pad,
+    tile,
+    expand,
+    choose,
+    casts,
+    clip,
+    layer_norm,
+    top,
+    cumulate,
+    quantize,
+    branch,
+    loop,
+)
 
 
 def tame(b):
     """Keeps the last values from growing without end."""
     for value in list(b.values[-2:]):
-        if value.array.dtype == np.float32 and value.array.size and np.abs(value.array).max() > 50:
+        if value.array.dtype == b.dtype and value.array.size and np.abs(value.array).max() > 50:
             b.values.remove(value)
             b.add("Tanh", [value], exact=False)
 
@@ -374,10 +437,11 @@ def tame(b):
 def graph(seed):
     name = f"Graph.{seed:04}"
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    b = Builder(rng, OPSETS[seed % len(OPSETS)])
+    dtype = DTYPES[seed // len(OPSETS) % len(DTYPES)]
+    b = Builder(rng, OPSETS[seed % len(OPSETS)], dtype)
     shape = b.pick(((2, 3, 4), (3, 4), (1, 2, 4, 4), (2, 2, 6, 6), (5,), (2, 1, 3)))
     for n in range(int(rng.integers(1, 3))):
-        array = rng.uniform(-2, 2, shape).astype(np.float32)
+        array = rng.uniform(-2, 2, shape).astype(b.dtype)
         b.inputs[f"x{n}"] = array
         b.values.append(Value(f"x{n}", array, True))
     wanted = int(rng.integers(5, 21))
@@ -387,7 +451,8 @@ def graph(seed):
             tame(b)
         except Exception:  # whatever the oracle cannot run at this version is left out
             continue
-    return Case(name, assemble(b), b.inputs, (), 2e-3)
+    rtol, atol = (3e-2, 3e-2) if dtype is np.float16 else (2e-3, 1e-5)
+    return Case(name, assemble(b), b.inputs, (), rtol, atol=atol)
 
 
 def assemble(b):
@@ -400,7 +465,9 @@ def assemble(b):
         infos.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), dims))
     kinds = [helper.make_tensor_value_info(v.name, helper.np_dtype_to_tensor_dtype(v.array.dtype), None) for v in ends]
     made = helper.make_graph(b.nodes, "g", infos, kinds, b.constants)
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", b.opset)], ir_version=8 if b.opset < 21 else 10)
+    return helper.make_model(
+        made, opset_imports=[helper.make_opsetid("", b.opset)], ir_version=8 if b.opset < 21 else 10
+    )
 
 
 def rows():

@@ -5,7 +5,14 @@ import itertools
 from .case import row
 from .fill import between, fixed
 
-COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_half_pixel_for_nn")
+COORDINATES = (
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+    "tf_half_pixel_for_nn",
+)
 NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 
@@ -21,15 +28,32 @@ def resizing():
         yield row("Resize", x, scales, mode="linear", versions=(10, 10))
         for coordinates in COORDINATES:
             for mode in NEAREST:
-                yield row("Resize", x, None, scales, coordinate_transformation_mode=coordinates, nearest_mode=mode, versions=(11, 99))
+                yield row(
+                    "Resize",
+                    x,
+                    None,
+                    scales,
+                    coordinate_transformation_mode=coordinates,
+                    nearest_mode=mode,
+                    versions=(11, 99),
+                )
             for mode in ("linear", "cubic"):
-                yield row("Resize", x, None, scales, coordinate_transformation_mode=coordinates, mode=mode, versions=(11, 99))
+                yield row(
+                    "Resize", x, None, scales, coordinate_transformation_mode=coordinates, mode=mode, versions=(11, 99)
+                )
     yield row("Upsample", x, width_scale=2.0, height_scale=3.0, mode="nearest")
     yield row("Upsample", x, width_scale=2.0, height_scale=1.5, mode="bilinear")
     for sizes, coordinates in itertools.product(([1, 2, 3, 9], [1, 2, 8, 3]), COORDINATES):
         for mode in ("nearest", "linear", "cubic"):
-            yield row("Resize", x, None, None, sizes, mode=mode, coordinate_transformation_mode=coordinates, versions=(13, 99))
-    for attrs in ({"antialias": 1}, {"exclude_outside": 1}, {"cubic_coeff_a": -0.5}, {"antialias": 1, "exclude_outside": 1}):
+            yield row(
+                "Resize", x, None, None, sizes, mode=mode, coordinate_transformation_mode=coordinates, versions=(13, 99)
+            )
+    for attrs in (
+        {"antialias": 1},
+        {"exclude_outside": 1},
+        {"cubic_coeff_a": -0.5},
+        {"antialias": 1, "exclude_outside": 1},
+    ):
         for mode in ("linear", "cubic"):
             yield row("Resize", (1, 1, 6, 7), None, [1, 1, 0.6, 0.4], mode=mode, versions=(11, 99), **attrs)
             yield row("Resize", (1, 1, 6, 7), None, [1, 1, 1.6, 0.4], mode=mode, versions=(11, 99), **attrs)
@@ -52,11 +76,29 @@ def resizing():
 
 
 def sampling():
-    for align, padding, mode in itertools.product((0, 1), ("zeros", "border", "reflection"), ("nearest", "linear", "bilinear", "cubic", "bicubic")):
+    for align, padding, mode in itertools.product(
+        (0, 1), ("zeros", "border", "reflection"), ("nearest", "linear", "bilinear", "cubic", "bicubic")
+    ):
         versions = (16, 16) if mode.startswith("bi") else (20, 99)
-        yield row("GridSample", (1, 2, 4, 5), between((1, 3, 3, 2), -1.4, 1.4), align_corners=align, padding_mode=padding, mode=mode, versions=versions)
+        yield row(
+            "GridSample",
+            (1, 2, 4, 5),
+            between((1, 3, 3, 2), -1.4, 1.4),
+            align_corners=align,
+            padding_mode=padding,
+            mode=mode,
+            versions=versions,
+        )
         if mode in ("nearest", "linear"):
-            yield row("GridSample", (1, 2, 3, 4, 3), between((1, 2, 3, 2, 3), -1.4, 1.4), align_corners=align, padding_mode=padding, mode=mode, versions=versions)
+            yield row(
+                "GridSample",
+                (1, 2, 3, 4, 3),
+                between((1, 2, 3, 2, 3), -1.4, 1.4),
+                align_corners=align,
+                padding_mode=padding,
+                mode=mode,
+                versions=versions,
+            )
     for align in (0, 1):
         yield row("AffineGrid", (2, 2, 3), [2, 3, 4, 5], align_corners=align)
         yield row("AffineGrid", (1, 3, 4), [1, 2, 3, 2, 4], align_corners=align)
@@ -73,10 +115,20 @@ def sampling():
 
 def signals():
     for attrs in ({}, {"inverse": 1}, {"onesided": 1}):
-        yield row("DFT", (2, 6, 1), versions=(20, 99), **attrs) if not attrs.get("inverse") else row("DFT", (2, 6, 2), versions=(20, 99), **attrs)
-        yield row("DFT", (2, 6, 2) if "onesided" not in attrs else (2, 6, 1), fixed(4), axis=1, versions=(17, 17), **attrs)
-        yield row("DFT", (2, 6, 2) if "onesided" not in attrs else (2, 6, 1), fixed(8), fixed(1), versions=(20, 99), **attrs)
-        yield row("DFT", (5, 6, 2) if "onesided" not in attrs else (5, 6, 1), None, fixed(0), versions=(20, 99), **attrs)
+        yield (
+            row("DFT", (2, 6, 1), versions=(20, 99), **attrs)
+            if not attrs.get("inverse")
+            else row("DFT", (2, 6, 2), versions=(20, 99), **attrs)
+        )
+        yield row(
+            "DFT", (2, 6, 2) if "onesided" not in attrs else (2, 6, 1), fixed(4), axis=1, versions=(17, 17), **attrs
+        )
+        yield row(
+            "DFT", (2, 6, 2) if "onesided" not in attrs else (2, 6, 1), fixed(8), fixed(1), versions=(20, 99), **attrs
+        )
+        yield row(
+            "DFT", (5, 6, 2) if "onesided" not in attrs else (5, 6, 1), None, fixed(0), versions=(20, 99), **attrs
+        )
     yield row("DFT", (2, 3, 5, 1), None, fixed(-2), versions=(20, 99))
     yield row("DFT", (1, 4, 2), None, fixed(1), inverse=1, onesided=1, versions=(20, 99))
     yield row("STFT", (2, 16, 1), fixed(4), None, fixed(8))

@@ -144,7 +144,15 @@ def placing():
         yield row(op, (1, 5), [[1, -3]], (1, 2), axis=-1, versions=(11, 99))
     for reduction in ("add", "mul", "max", "min", "none"):
         duplicates = [[1, 1, 4]] if reduction != "none" else [[1, 2, 4]]
-        yield row("ScatterElements", positive(1, 5), duplicates, positive(1, 3), axis=1, reduction=reduction, types={"T": NUMBERS})
+        yield row(
+            "ScatterElements",
+            positive(1, 5),
+            duplicates,
+            positive(1, 3),
+            axis=1,
+            reduction=reduction,
+            types={"T": NUMBERS},
+        )
         nd = [[1], [1], [3]] if reduction != "none" else [[1], [0], [3]]
         yield row("ScatterND", positive(4, 2), nd, positive(3, 2), reduction=reduction, types={"T": NUMBERS})
     yield row("ScatterND", (4, 2), [[3], [1]], (2, 2))
@@ -196,7 +204,9 @@ def making():
         yield row(op, fixed(7), periodic=0, output_datatype=lambda t: t["T2"])
         yield row(op, fixed(1), periodic=0)
         yield row(op, fixed(1))
-    yield row("MelWeightMatrix", fixed(8), fixed(16), fixed(8192), fixed(0), fixed(4096), output_datatype=lambda t: t["T3"])
+    yield row(
+        "MelWeightMatrix", fixed(8), fixed(16), fixed(8192), fixed(0), fixed(4096), output_datatype=lambda t: t["T3"]
+    )
     yield row("MelWeightMatrix", [4], [32], [16000], [20], [7000], output_datatype=lambda t: t["T3"], versions=(99, 99))
 
 

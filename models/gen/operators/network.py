@@ -9,10 +9,17 @@ from .fill import Spec, cast, fixed, is_integer, positive
 
 def convolutions():
     x, w = (2, 4, 7, 6), (6, 4, 3, 3)
-    for attrs in ({}, {"pads": [1, 0, 2, 1]}, {"strides": [2, 3]}, {"dilations": [2, 1], "pads": [1, 1, 1, 1]},
-                  {"auto_pad": "SAME_UPPER", "strides": [2, 2]}, {"auto_pad": "SAME_LOWER", "strides": [2, 2]},
-                  {"auto_pad": "VALID"}, {"auto_pad": "SAME_UPPER", "dilations": [2, 2]},
-                  {"kernel_shape": [3, 3], "group": 1}):  # fmt: skip
+    for attrs in (
+        {},
+        {"pads": [1, 0, 2, 1]},
+        {"strides": [2, 3]},
+        {"dilations": [2, 1], "pads": [1, 1, 1, 1]},
+        {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
+        {"auto_pad": "SAME_LOWER", "strides": [2, 2]},
+        {"auto_pad": "VALID"},
+        {"auto_pad": "SAME_UPPER", "dilations": [2, 2]},
+        {"kernel_shape": [3, 3], "group": 1},
+    ):
         yield row("Conv", x, w, **attrs)
         yield row("ConvInteger", x, w, **attrs)
     yield row("Conv", x, w, (6,))
@@ -27,25 +34,53 @@ def convolutions():
     yield row("ConvInteger", x, w, fixed(3), fixed(2), pads=[1, 1, 1, 1])
     yield row("ConvInteger", x, w, fixed(3), [1, 2, 3, 0, 1, 2], pads=[1, 1, 1, 1])
     x, w = (1, 4, 4, 3), (4, 2, 3, 3)
-    for attrs in ({}, {"strides": [2, 3]}, {"pads": [1, 0, 1, 2]}, {"strides": [2, 2], "output_padding": [1, 1]},
-                  {"dilations": [2, 2]}, {"strides": [3, 2], "output_shape": [10, 8]},
-                  {"auto_pad": "SAME_UPPER", "strides": [2, 2]}, {"auto_pad": "SAME_LOWER", "strides": [2, 2]},
-                  {"auto_pad": "VALID", "strides": [2, 1]},
-                  {"auto_pad": "SAME_LOWER", "strides": [3, 2], "output_shape": [11, 7]},
-                  {"auto_pad": "SAME_UPPER", "strides": [3, 2], "output_shape": [11, 7]}):  # fmt: skip
+    for attrs in (
+        {},
+        {"strides": [2, 3]},
+        {"pads": [1, 0, 1, 2]},
+        {"strides": [2, 2], "output_padding": [1, 1]},
+        {"dilations": [2, 2]},
+        {"strides": [3, 2], "output_shape": [10, 8]},
+        {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
+        {"auto_pad": "SAME_LOWER", "strides": [2, 2]},
+        {"auto_pad": "VALID", "strides": [2, 1]},
+        {"auto_pad": "SAME_LOWER", "strides": [3, 2], "output_shape": [11, 7]},
+        {"auto_pad": "SAME_UPPER", "strides": [3, 2], "output_shape": [11, 7]},
+    ):
         yield row("ConvTranspose", x, w, **attrs)
     yield row("ConvTranspose", x, w, (4,), group=2)
     yield row("ConvTranspose", (1, 2, 5), (2, 3, 3), (3,), strides=[2], pads=[1, 1])
     yield row("ConvTranspose", (1, 2, 3, 2, 3), (2, 1, 2, 2, 2), strides=[2, 1, 2])
     yield row("ConvTranspose", (0, 2, 5), (2, 3, 3))
     yield row("DeformConv", (1, 2, 5, 5), (3, 2, 2, 2), (1, 8, 4, 4), (3,))
-    yield row("DeformConv", (1, 2, 5, 5), (4, 1, 3, 3), (1, 36, 5, 5), None, (1, 18, 5, 5), group=2, offset_group=2, pads=[1, 1, 1, 1])
-    yield row("DeformConv", (1, 2, 7, 6), (3, 2, 3, 2), (1, 12, 3, 3), strides=[2, 2], kernel_shape=[3, 2], pads=[0, 0, 0, 1], dilations=[1, 1])
+    yield row(
+        "DeformConv",
+        (1, 2, 5, 5),
+        (4, 1, 3, 3),
+        (1, 36, 5, 5),
+        None,
+        (1, 18, 5, 5),
+        group=2,
+        offset_group=2,
+        pads=[1, 1, 1, 1],
+    )
+    yield row(
+        "DeformConv",
+        (1, 2, 7, 6),
+        (3, 2, 3, 2),
+        (1, 12, 3, 3),
+        strides=[2, 2],
+        kernel_shape=[3, 2],
+        pads=[0, 0, 0, 1],
+        dilations=[1, 1],
+    )
     yield row("CausalConvWithState", (2, 3, 6), (3, 1, 4), (3,), outputs=2)
     yield row("CausalConvWithState", (2, 3, 6), (3, 1, 4), None, (2, 3, 3), outputs=2, activation="silu")
     yield row("Col2Im", (1, 8, 9), [4, 4], [2, 2])
     yield row("Col2Im", (2, 12, 4), [5, 5], [2, 3], strides=[2, 2])
-    yield row("Col2Im", (1, 5, 4), [5, 5], [1, 5], pads=[0, 1, 0, 1], strides=[2, 2], dilations=[1, 1], versions=(99, 99))
+    yield row(
+        "Col2Im", (1, 5, 4), [5, 5], [1, 5], pads=[0, 1, 0, 1], strides=[2, 2], dilations=[1, 1], versions=(99, 99)
+    )
     yield row("Col2Im", (1, 9, 4), [6, 6], [3, 3], dilations=[2, 2], pads=[0, 0, 0, 0])
     yield row("Col2Im", (1, 6, 10), [4, 6], [2, 3], pads=[1, 0, 0, 0], strides=[1, 2], versions=(99, 99))
 
@@ -93,9 +128,12 @@ def pools():
     yield row("MaxRoiPool", (2, 2, 8, 8), rois, pooled_shape=[3, 2], spatial_scale=0.5)
     boxes = [[0, 0, 4, 4], [1, 2, 5, 6.5], [3, 3, 3.2, 3.1]]
     for mode in ("avg", "max"):
-        for attrs in ({}, {"sampling_ratio": 2, "output_height": 2, "output_width": 3},
-                      {"coordinate_transformation_mode": "output_half_pixel", "spatial_scale": 0.5},
-                      {"coordinate_transformation_mode": "half_pixel", "output_height": 3, "output_width": 2}):  # fmt: skip
+        for attrs in (
+            {},
+            {"sampling_ratio": 2, "output_height": 2, "output_width": 3},
+            {"coordinate_transformation_mode": "output_half_pixel", "spatial_scale": 0.5},
+            {"coordinate_transformation_mode": "half_pixel", "output_height": 3, "output_width": 2},
+        ):
             yield row("RoiAlign", (2, 2, 8, 8), boxes, [0, 1, 0], mode=mode, **attrs)
 
 
@@ -104,6 +142,8 @@ def normalizations():
     yield row("BatchNormalization", (2, c, 4), (c,), (c,), (c,), positive(c))
     yield row("BatchNormalization", (2, c, 4, 2), (c,), (c,), (c,), positive(c), epsilon=0.01, momentum=0.7)
     yield row("BatchNormalization", (2, c, 4), (c,), (c,), (c,), positive(c), is_test=1)
+    old = {"consumed_inputs": [0, 0, 0, 1, 1], "is_test": 1, "epsilon": 0.01}
+    yield row("BatchNormalization", (2, c, 4), (c,), (c,), (c,), positive(c), **old)
     yield row("BatchNormalization", (2, c, 4), (c,), (c,), (c,), positive(c), spatial=1)
     yield row("BatchNormalization", (2, c, 4), (c, 4), (c, 4), (c, 4), positive(c, 4), spatial=0, versions=(7, 8))
     yield row("BatchNormalization", (2, c, 4), (c,), (c,), (c,), positive(c), training_mode=1, outputs=3)
@@ -137,10 +177,31 @@ def losses():
         for weight in (None, positive(4)):
             extra = () if weight is None else (weight,)
             yield row("NegativeLogLikelihoodLoss", (3, 4), [0, 2, 3], *extra, reduction=reduction)
-            yield row("NegativeLogLikelihoodLoss", (2, 4, 3), [[0, 2, 3], [1, 1, 0]], *extra, reduction=reduction, ignore_index=1)
+            yield row(
+                "NegativeLogLikelihoodLoss",
+                (2, 4, 3),
+                [[0, 2, 3], [1, 1, 0]],
+                *extra,
+                reduction=reduction,
+                ignore_index=1,
+            )
             yield row("SoftmaxCrossEntropyLoss", (3, 4), [0, 2, 3], *extra, reduction=reduction, outputs=2)
-            yield row("SoftmaxCrossEntropyLoss", (2, 4, 3), [[0, 2, 3], [1, 1, 0]], *extra, reduction=reduction, ignore_index=1)
-            yield row("SoftmaxCrossEntropyLoss", (2, 4, 3), [[0, 2, 3], [1, -1, 0]], *extra, reduction=reduction, ignore_index=-1)
+            yield row(
+                "SoftmaxCrossEntropyLoss",
+                (2, 4, 3),
+                [[0, 2, 3], [1, 1, 0]],
+                *extra,
+                reduction=reduction,
+                ignore_index=1,
+            )
+            yield row(
+                "SoftmaxCrossEntropyLoss",
+                (2, 4, 3),
+                [[0, 2, 3], [1, -1, 0]],
+                *extra,
+                reduction=reduction,
+                ignore_index=-1,
+            )
     yield row("SoftmaxCrossEntropyLoss", (2, 4, 2, 2), [[[0, 2], [3, 1]], [[1, 1], [0, 2]]])
 
 
@@ -173,12 +234,25 @@ def matrices():
 
 
 EQUATIONS = {
-    "ij,jk->ik": ((2, 3), (3, 4)), "ij->ji": ((2, 3),), "ij->": ((2, 3),), "ii->i": ((3, 3),), "ii": ((3, 3),),
-    "bij,bjk->bik": ((2, 3, 4), (2, 4, 2)), "...ij,...jk": ((2, 1, 2, 3), (5, 3, 2)), "i,j": ((2,), (3,)),
-    "i,i": ((3,), (3,)), "ij,jk,kl->il": ((2, 3), (3, 4), (4, 2)), "...ii->...i": ((2, 3, 3),),
-    "bhwc,hkc->bhwk": ((2, 3, 2, 4), (3, 5, 4)), " i j , j k -> i k ": ((2, 3), (3, 4)), "b...,b...->...": ((2, 3), (2, 3)),
-    "ba,b": ((2, 3), (2,)), "i...->...": ((2, 3),), "ijk->kji": ((2, 3, 4),), "a,a,a->a": ((3,), (3,), (3,)),
-}  # fmt: skip
+    "ij,jk->ik": ((2, 3), (3, 4)),
+    "ij->ji": ((2, 3),),
+    "ij->": ((2, 3),),
+    "ii->i": ((3, 3),),
+    "ii": ((3, 3),),
+    "bij,bjk->bik": ((2, 3, 4), (2, 4, 2)),
+    "...ij,...jk": ((2, 1, 2, 3), (5, 3, 2)),
+    "i,j": ((2,), (3,)),
+    "i,i": ((3,), (3,)),
+    "ij,jk,kl->il": ((2, 3), (3, 4), (4, 2)),
+    "...ii->...i": ((2, 3, 3),),
+    "bhwc,hkc->bhwk": ((2, 3, 2, 4), (3, 5, 4)),
+    " i j , j k -> i k ": ((2, 3), (3, 4)),
+    "b...,b...->...": ((2, 3), (2, 3)),
+    "ba,b": ((2, 3), (2,)),
+    "i...->...": ((2, 3),),
+    "ijk->kji": ((2, 3, 4),),
+    "a,a,a->a": ((3,), (3,), (3,)),
+}
 
 
 def scale(values):
@@ -218,13 +292,35 @@ def quantization():
     yield row("QLinearMatMul", (2, 4), [0.5, 1], [3, 2], (4, 3), [0.25, 1, 2], [1, 2, 3], fixed(2), fixed(1))
     tail = (fixed(2), fixed(1))
     yield row("QLinearConv", (1, 2, 5, 5), half, point, (3, 2, 3, 3), fixed(0.25), fixed(1), *tail)
-    yield row("QLinearConv", (1, 2, 5, 5), half, point, (3, 2, 3, 3), [0.25, 0.5, 1], [0, 0, 0], *tail, (3,), pads=[1, 1, 1, 1])
-    yield row("QLinearConv", (1, 2, 5, 5), half, point, (4, 1, 2, 2), [0.25, 0.5, 1, 2], [1, 2, 0, 3], *tail, group=2, strides=[2, 2])
-    yield row("QLinearConv", (1, 2, 5), half, point, (4, 2, 2), fixed(0.25), fixed(1), *tail, (4,), auto_pad="SAME_UPPER")
+    yield row(
+        "QLinearConv",
+        (1, 2, 5, 5),
+        half,
+        point,
+        (3, 2, 3, 3),
+        [0.25, 0.5, 1],
+        [0, 0, 0],
+        *tail,
+        (3,),
+        pads=[1, 1, 1, 1],
+    )
+    yield row(
+        "QLinearConv",
+        (1, 2, 5, 5),
+        half,
+        point,
+        (4, 1, 2, 2),
+        [0.25, 0.5, 1, 2],
+        [1, 2, 0, 3],
+        *tail,
+        group=2,
+        strides=[2, 2],
+    )
+    yield row(
+        "QLinearConv", (1, 2, 5), half, point, (4, 2, 2), fixed(0.25), fixed(1), *tail, (4,), auto_pad="SAME_UPPER"
+    )
 
 
 def rows():
     for part in (convolutions, pools, normalizations, losses, matrices, quantization):
         yield from part()
-
-

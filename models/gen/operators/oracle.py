@@ -30,9 +30,13 @@ def opinions(case):
 
 def typed(value, kind):
     """The value with the type that the graph declares, where the oracle is loose about it."""
-    if value is None or isinstance(value, list) or not kind.HasField("tensor_type"):
+    if not kind.HasField("tensor_type"):
         return value
+    if not isinstance(value, np.ndarray | np.generic | str | int | float | bool):
+        raise TypeError(f"{type(value).__name__} for a tensor")
     array = np.asarray(value)
+    if array.dtype == object and not all(isinstance(v, str) for v in array.ravel()):
+        raise TypeError("a tensor of strings holds something else")
     want = fill.numpy_type(kind.tensor_type.elem_type)
     if array.dtype == want:
         return array

@@ -5,7 +5,9 @@ from .case import row
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 
-def layer(op, *, directions=1, bias=False, lens=False, initial=False, peephole=False, outputs=2, batch_first=False, **attrs):
+def layer(
+    op, *, directions=1, bias=False, lens=False, initial=False, peephole=False, outputs=2, batch_first=False, **attrs
+):
     """A layer of batch 2, 4 steps, 3 inputs and 2 cells."""
     steps, batch, width, hidden = 4, 2, 3, 2
     gates = GATES[op]
@@ -37,19 +39,34 @@ def layers():
         yield layer(op, bias=True, clip=0.5, outputs=outputs)
         yield layer(op, bias=True, output_sequence=1, outputs=outputs)
         yield layer(op, bias=True, output_sequence=0, outputs=outputs)
-    for name, alpha, beta in (("Relu", None, None), ("LeakyRelu", 0.1, None), ("Affine", 0.5, 0.1), ("ThresholdedRelu", 0.3, None),
-                              ("ScaledTanh", 0.7, 0.5), ("HardSigmoid", 0.3, 0.4), ("Elu", 0.8, None), ("Softsign", None, None),
-                              ("Softplus", None, None), ("Sigmoid", None, None)):  # fmt: skip
+    for name, alpha, beta in (
+        ("Relu", None, None),
+        ("LeakyRelu", 0.1, None),
+        ("Affine", 0.5, 0.1),
+        ("ThresholdedRelu", 0.3, None),
+        ("ScaledTanh", 0.7, 0.5),
+        ("HardSigmoid", 0.3, 0.4),
+        ("Elu", 0.8, None),
+        ("Softsign", None, None),
+        ("Softplus", None, None),
+        ("Sigmoid", None, None),
+    ):
         extra = {k: [v] for k, v in (("activation_alpha", alpha), ("activation_beta", beta)) if v is not None}
         yield layer("RNN", bias=True, activations=[name], **extra)
     yield layer("RNN", activations=["Relu", "Tanh"], directions=2, direction="bidirectional")
     yield layer("RNN", activations=["HardSigmoid"])
-    yield layer("RNN", activations=["LeakyRelu", "Elu"], activation_alpha=[0.2, 0.4], directions=2, direction="bidirectional")
+    yield layer(
+        "RNN", activations=["LeakyRelu", "Elu"], activation_alpha=[0.2, 0.4], directions=2, direction="bidirectional"
+    )
     yield layer("GRU", bias=True, linear_before_reset=1)
-    yield layer("GRU", bias=True, linear_before_reset=1, lens=True, initial=True, directions=2, direction="bidirectional")
+    yield layer(
+        "GRU", bias=True, linear_before_reset=1, lens=True, initial=True, directions=2, direction="bidirectional"
+    )
     yield layer("GRU", bias=True, activations=["HardSigmoid", "Relu"], activation_alpha=[0.3], activation_beta=[0.4])
     yield layer("LSTM", bias=True, peephole=True, initial=True, outputs=3)
-    yield layer("LSTM", bias=True, peephole=True, initial=True, lens=True, outputs=3, directions=2, direction="bidirectional")
+    yield layer(
+        "LSTM", bias=True, peephole=True, initial=True, lens=True, outputs=3, directions=2, direction="bidirectional"
+    )
     yield layer("LSTM", bias=True, input_forget=1, outputs=3)
     yield layer("LSTM", bias=True, activations=["Sigmoid", "Relu", "Softsign"], outputs=3)
 
@@ -75,7 +92,9 @@ def attention():
         yield row("Attention", q, kv, kv, (3, 7), past, past, outputs=4, qk_matmul_output_mode=mode, softcap=1.5)
     yield row("Attention", (2, 3, 16), (2, 5, 16), (2, 5, 16), q_num_heads=4, kv_num_heads=4)
     yield row("Attention", (2, 3, 16), (2, 5, 8), (2, 5, 8), q_num_heads=4, kv_num_heads=2, is_causal=1)
-    yield row("Attention", (2, 3, 16), (2, 5, 16), (2, 5, 16), (3, 5), q_num_heads=4, kv_num_heads=4, softmax_precision=1)
+    yield row(
+        "Attention", (2, 3, 16), (2, 5, 16), (2, 5, 16), (3, 5), q_num_heads=4, kv_num_heads=4, softmax_precision=1
+    )
     yield row("Attention", q, kv, kv, None, None, None, [3, 5])
     yield row("Attention", q, kv, kv, None, None, None, [3, 5], is_causal=1)
     yield row("Attention", q, kv, kv, left_window_size=1, right_window_size=1)
@@ -89,7 +108,12 @@ def attention():
     yield row("RotaryEmbedding", (2, 3, 16), (2, 3, 2), (2, 3, 2), num_heads=2, rotary_embedding_dim=4, interleaved=1)
     heads = {"q_num_heads": 2, "kv_num_heads": 2}
     x = (2, 3, 8)
-    for rule, extra in (("linear", ()), ("gated", ((2, 3, 8),)), ("delta", (None, (2, 3, 2))), ("gated_delta", ((2, 3, 2), (2, 3, 2)))):
+    for rule, extra in (
+        ("linear", ()),
+        ("gated", ((2, 3, 8),)),
+        ("delta", (None, (2, 3, 2))),
+        ("gated_delta", ((2, 3, 2), (2, 3, 2))),
+    ):
         yield row("LinearAttention", x, x, x, None, *extra, outputs=2, update_rule=rule, **heads)
         yield row("LinearAttention", x, x, x, (2, 2, 4, 4), *extra, outputs=2, update_rule=rule, scale=0.5, **heads)
 

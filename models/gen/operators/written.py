@@ -50,7 +50,9 @@ def model(name, body, opsets, functions="", **given):
     for opset in opsets:
         ir = 3 if opset < 9 else 8 if opset < 21 else 10 if opset < 23 else 12
         imports = ', "local" : 1' if functions else ""
-        text = MODEL.format(ir=max(ir, 8 if functions else 4), opset=opset, imports=imports, body=body) + functions.format(opset=opset)
+        text = MODEL.format(
+            ir=max(ir, 8 if functions else 4), opset=opset, imports=imports, body=body
+        ) + functions.format(opset=opset)
         full = f"{name}-{opset}.text"
         try:
             proto = parser.parse_model(text)
@@ -62,22 +64,30 @@ def model(name, body, opsets, functions="", **given):
 def branches():
     opsets = versions("If")
     yield from model("If_simple", """(bool c, float[2,3] x) => (float[2,3] y) {
-        y = If (c) <then_branch = a () => (float[2,3] t) { t = Neg(x) }, else_branch = b () => (float[2,3] e) { e = Abs(x) }>
+        y = If (c) <
+            then_branch = a () => (float[2,3] t) { t = Neg(x) },
+            else_branch = b () => (float[2,3] e) { e = Abs(x) }>
     }""", opsets)  # fmt: skip
     yield from model("If_shapes", """(bool c, float[2,3] x) => (float[N,M] y) {
-        y = If (c) <then_branch = a () => (float[3,2] t) { t = Transpose(x) }, else_branch = b () => (float[2,3] e) { e = Identity(x) }>
+        y = If (c) <
+            then_branch = a () => (float[3,2] t) { t = Transpose(x) },
+            else_branch = b () => (float[2,3] e) { e = Identity(x) }>
     }""", opsets)  # fmt: skip
     yield from model("If_nested", """(bool c, bool d, float[3] x) => (float[3] y, float[3] z) {
         w = Exp(x)
         y, z = If (c) <
             then_branch = a () => (float[3] t, float[3] u) {
-                t = If (d) <then_branch = i () => (float[3] p) { p = Add(x, w) }, else_branch = j () => (float[3] q) { q = Sub(x, w) }>
+                t = If (d) <
+                    then_branch = i () => (float[3] p) { p = Add(x, w) },
+                    else_branch = j () => (float[3] q) { q = Sub(x, w) }>
                 u = Identity(w)
             },
             else_branch = b () => (float[3] e, float[3] f) { e = Mul(x, w) f = Neg(e) }>
     }""", opsets)  # fmt: skip
     yield from model("If_constant", """(float[3] x) => (float[3] y) <bool c = {1}> {
-        y = If (c) <then_branch = a () => (float[3] t) { t = Neg(x) }, else_branch = b () => (float[3] e) { e = Abs(x) }>
+        y = If (c) <
+            then_branch = a () => (float[3] t) { t = Neg(x) },
+            else_branch = b () => (float[3] e) { e = Abs(x) }>
     }""", opsets)  # fmt: skip
     yield from model("If_sequence", """(bool c, float[2,3] x) => (seq(float[N,M]) y) {
         y = If (c) <
@@ -171,7 +181,8 @@ def sequences():
             i = SequenceInsert(s, b, p)
             e = SequenceErase(s, p)
         }}""", opsets, p=fill.fixed(-1))  # fmt: skip
-    yield from model("Sequence_ends", """(float[2] a, float[2] b) => (float[2,2] c, seq(float[N]) i, seq(float[N]) e, int64 n) {
+    yield from model("Sequence_ends", """(float[2] a, float[2] b) =>
+        (float[2,2] c, seq(float[N]) i, seq(float[N]) e, int64 n) {
         s = SequenceConstruct(a, b)
         c = ConcatFromSequence <axis = -1, new_axis = 1> (s)
         i = SequenceInsert(s, b)
@@ -197,7 +208,9 @@ def sequences():
         z = SequenceMap (s, k) <body = b (float[N] e, float[N] f) => (float[N] o) { o = Mul(e, f) }>
     }""", [17, 28], s=fill.many((3,), (3,)))  # fmt: skip
     yield from model("SequenceMap_two", """(seq(float[N]) s, seq(float[N]) k) => (seq(float[N]) z, seq(int64[1]) n) {
-        z, n = SequenceMap (s, k) <body = b (float[N] e, float[N] f) => (float[N] o, int64[1] l) { o = Concat <axis = 0> (e, f) l = Shape(o) }>
+        z, n = SequenceMap (s, k) <body = b (float[N] e, float[N] f) => (float[N] o, int64[1] l) {
+            o = Concat <axis = 0> (e, f)
+            l = Shape(o) }>
     }""", [17, 28], s=fill.many((3,), (2,)), k=fill.many((1,), (2,)))  # fmt: skip
 
 
@@ -226,25 +239,57 @@ def optionals():
     }""", [15, 18, 28])  # fmt: skip
 
 
+NORMALIZERS = (
+    "",
+    'case_change_action = "LOWER"',
+    'case_change_action = "UPPER"',
+    'stopwords = ["abc", "é"]',
+    'stopwords = ["ABC", ""], is_case_sensitive = 0',
+    'stopwords = ["a"], case_change_action = "UPPER", is_case_sensitive = 1',
+)
+
+
 def texts():
     s = {"x": ["abc", "", "Déjà vu", "a,b,,c", " b  a "], "y": ["1", "", "é", "x", "b"]}
-    yield from model("StringConcat_same", "(string[5] x, string[5] y) => (string[5] z) { z = StringConcat(x, y) }", [20], **{k: fill.fixed(v) for k, v in s.items()})
-    yield from model("StringConcat_wide", "(string[5,1] x, string[3] y) => (string[5,3] z) { z = StringConcat(x, y) }", [20])
+    yield from model(
+        "StringConcat_same",
+        "(string[5] x, string[5] y) => (string[5] z) { z = StringConcat(x, y) }",
+        [20],
+        **{k: fill.fixed(v) for k, v in s.items()},
+    )
+    yield from model(
+        "StringConcat_wide", "(string[5,1] x, string[3] y) => (string[5,3] z) { z = StringConcat(x, y) }", [20]
+    )
     for delimiter, limit in ((None, None), (",", None), (",", 1), (" ", None), (None, 1), ("", None)):
         attrs = [f'delimiter = "{delimiter}"'] * (delimiter is not None) + [f"maxsplit = {limit}"] * (limit is not None)
         tail = f"<{', '.join(attrs)}>" if attrs else ""
-        yield from model(f"StringSplit_{len(delimiter or 'none')}{delimiter == ','}{limit}", f"(string[5] x) => (string[5,N] z, int64[5] n) {{ z, n = StringSplit {tail} (x) }}", [20], x=fill.fixed(s["x"]))
+        yield from model(
+            f"StringSplit_{len(delimiter or 'none')}{delimiter == ','}{limit}",
+            f"(string[5] x) => (string[5,N] z, int64[5] n) {{ z, n = StringSplit {tail} (x) }}",
+            [20],
+            x=fill.fixed(s["x"]),
+        )
     for n, pattern in enumerate(("a.*", "[a-z,]+", "", "(abc|x)?", "\\\\w+\\\\s\\\\w+")):
-        yield from model(f"RegexFullMatch_{n}", f'(string[5] x) => (bool[5] y) {{ y = RegexFullMatch <pattern = "{pattern}"> (x) }}', [20], x=fill.fixed(s["x"]))
-    for n, attrs in enumerate(("", 'case_change_action = "LOWER"', 'case_change_action = "UPPER"',
-                               'stopwords = ["abc", "é"]', 'stopwords = ["ABC", ""], is_case_sensitive = 0', 'stopwords = ["a"], case_change_action = "UPPER", is_case_sensitive = 1')):  # fmt: skip
-        yield from model(f"StringNormalizer_{n}", f"(string[5] x) => (string[N] y) {{ y = StringNormalizer {'<' + attrs + '>' if attrs else ''} (x) }}", [10], x=fill.fixed(s["x"]))
+        yield from model(
+            f"RegexFullMatch_{n}",
+            f'(string[5] x) => (bool[5] y) {{ y = RegexFullMatch <pattern = "{pattern}"> (x) }}',
+            [20],
+            x=fill.fixed(s["x"]),
+        )
+    for n, attrs in enumerate(NORMALIZERS):
+        yield from model(
+            f"StringNormalizer_{n}",
+            f"(string[5] x) => (string[N] y) {{ y = StringNormalizer {'<' + attrs + '>' if attrs else ''} (x) }}",
+            [10],
+            x=fill.fixed(s["x"]),
+        )
     for mode in ("TF", "IDF", "TFIDF"):
         for skip in (0, 2):
             for low, high in ((1, 1), (2, 2), (1, 2)):
                 yield from model(f"TfIdfVectorizer_{mode}{skip}{low}{high}", f"""(int64[2,6] x) => (float[2,N] y) {{
-                    y = TfIdfVectorizer <mode = "{mode}", min_gram_length = {low}, max_gram_length = {high}, max_skip_count = {skip},
-                        ngram_counts = [0, 4], ngram_indexes = [0, 1, 2, 3, 4, 5, 6], weights = [1.0, 2.0, 0.5, 3.0, 1.5, 2.5, 4.0],
+                    y = TfIdfVectorizer <mode = "{mode}", min_gram_length = {low}, max_gram_length = {high},
+                        max_skip_count = {skip}, ngram_counts = [0, 4], ngram_indexes = [0, 1, 2, 3, 4, 5, 6],
+                        weights = [1.0, 2.0, 0.5, 3.0, 1.5, 2.5, 4.0],
                         pool_int64s = [2, 3, 5, 4, 5, 6, 7, 8, 6, 7]> (x)
                 }}""", [9], x=fill.fixed([[1, 1, 3, 3, 3, 7], [8, 6, 7, 5, 6, 8]]))  # fmt: skip
 
@@ -302,7 +347,8 @@ IDIOMS = {
         low = Constant <value = float {-1000.0}> ()
         w = Where(c, low, x)
         y = Softmax(w)""", {"x": (4, 4)}),
-    "conv_block": ("(float[N,3,8,8] x, float[4,3,3,3] w, float[4] g, float[4] b, float[4] m, float[4] v) => (float[N,C,H,W] y)", """
+    "conv_block": ("""(float[N,3,8,8] x, float[4,3,3,3] w, float[4] g, float[4] b, float[4] m, float[4] v) =>
+        (float[N,C,H,W] y)""", """
         c = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (x, w)
         n = BatchNormalization(c, g, b, m, v)
         r = Relu(n)
@@ -363,17 +409,18 @@ IDIOMS = {
         a = Constant <value_ints = [0]> ()
         b = Constant <value_ints = [2]> ()
         n = Slice(s, a, b)
+        c = Constant <value_ints = [4]> ()
         t = Slice(s, b, c)
         m = Mul(t, b)
         z = Concat <axis = 0> (n, m)
         y = Resize <mode = "linear", coordinate_transformation_mode = "pytorch_half_pixel"> (x, , , z)
-        """.replace("t = Slice(s, b, c)", "c = Constant <value_ints = [4]> ()\n        t = Slice(s, b, c)"), {"x": (1, 2, 3, 4)}),
+        """, {"x": (1, 2, 3, 4)}),
 }  # fmt: skip
 
 
 def idioms():
     for name, (signature, body, given) in IDIOMS.items():
-        text = (signature + " {" + body + "\n}")
+        text = signature + " {" + body + "\n}"
         yield from model(f"Idiom_{name}", text, [18, 21, 24, 28], **given)
 
 
@@ -391,17 +438,23 @@ def functions():
     <opset_import: ["" : {opset}], domain: "local">
     slope <alpha> (a) => (c) {{ c = LeakyRelu <alpha : float = @alpha> (a) }}
     <opset_import: ["" : {opset}, "local" : 1], domain: "local">
-    twice <factor> (a) => (c) {{ f = Constant <value_float : float = @factor> () m = Mul(a, f) c = local.slope <alpha : float = @factor> (m) }}""", x=(3, 4))  # fmt: skip
-    yield from model("Function_branch", """(bool p, float[N,4] x) => (float[N,4] y) { y = local.pick (p, x) }""", [13, 18, 24], """
+    twice <factor> (a) => (c) {{
+        f = Constant <value_float : float = @factor> ()
+        m = Mul(a, f)
+        c = local.slope <alpha : float = @factor> (m)
+    }}""", x=(3, 4))  # fmt: skip
+    yield from model("Function_branch", """(bool p, float[N,4] x) => (float[N,4] y) {
+        y = local.pick (p, x)
+    }""", [13, 18, 24], """
     <opset_import: ["" : {opset}], domain: "local">
     pick (p, a) => (c) {{
         n = Neg(a)
-        c = If (p) <then_branch = t () => (float[N,4] u) {{ u = Exp(n) }}, else_branch = e () => (float[N,4] v) {{ v = Add(n, a) }}>
+        c = If (p) <
+            then_branch = t () => (float[N,4] u) {{ u = Exp(n) }},
+            else_branch = e () => (float[N,4] v) {{ v = Add(n, a) }}>
     }}""", x=(3, 4))  # fmt: skip
 
 
 def rows():
     for part in (branches, loops, scans, sequences, optionals, texts, idioms, functions):
         yield from part()
-
-
