@@ -150,6 +150,13 @@ impl Ensemble {
         let base = read::Numbers::read(&attrs, "base_values", "base_values_as_tensor")?;
         forest.wide |= base.wide;
         forest.targets = targets(&attrs, &forest)?;
+        if forest.targets == 1 {
+            // A leaf that names the only target again and again votes once, with the first weight:
+            // the specification says nothing of it, ONNX Runtime does so, and skl2onnx counts on it
+            // where the trees of a classifier are to give the places of their leaves (it repeats
+            // the place once per class). With more targets, and in a classifier, all votes count.
+            forest.leaves = forest.leaves.firsts();
+        }
         let aggregate = word(&attrs, "aggregate_function", Aggregate::Sum)?;
         Self::assemble(forest, aggregate, base.values, Kind::Regressor, attrs)
     }
@@ -338,6 +345,26 @@ mod tests {
         assert_close(&two, &[0.320_821_3, 0.5, 0.5, 0.924_141_8], 1e-6);
         let probit = format!("{ONE}, base_values=[1.05], post_transform=\"PROBIT\"");
         assert_close(&scores("Regressor", &probit)[..1], &[-0.5244], 1e-4);
+    }
+
+    #[test]
+    fn a_leaf_that_repeats_its_only_target_votes_once() {
+        let votes = |targets: usize, how: &str| {
+            format!(
+                "n_targets={targets}, aggregate_function=\"{how}\", \
+                 target_treeids=[0,0,0,1,1,1], target_nodeids=[1,2,1,2,1,1], \
+                 target_ids=[0,0,0,0,0,0], target_weights=[1.0,2.0,4.0,8.0,16.0,32.0]"
+            )
+        };
+        for how in ["SUM", "MIN", "MAX"] {
+            let want = match how {
+                "SUM" => [17.0, 10.0],
+                "MIN" => [1.0, 2.0],
+                _ => [16.0, 8.0],
+            };
+            assert_eq!(scores("Regressor", &votes(1, how)), want, "{how}");
+        }
+        assert_eq!(scores("Regressor", &votes(2, "SUM")), [53.0, 0.0, 10.0, 0.0]);
     }
 
     fn classify(extra: &str) -> (Vec<i64>, Vec<f32>) {
