@@ -16,7 +16,9 @@ use kiln_tensor::{DType, Datum, Scalar, Tensor, match_float};
 use self::score::Scored;
 use super::scores::{Labels, PostTransform, table};
 use crate::eval::tensor;
-use crate::{AttrValue, Attrs, Context, Fact, Infer, Operator, Result, Schema, attr_enum, invalid};
+use crate::{
+    AttrValue, Attrs, Context, Error, Fact, Infer, Operator, Result, Schema, attr_enum, invalid,
+};
 
 pub mod canonical;
 mod ids;
@@ -127,10 +129,10 @@ fn word<T: AttrValue>(attrs: &Attrs, name: &str, default: T) -> Result<T> {
 impl Ensemble {
     fn classifier(attrs: Attrs) -> Result<TreeEnsemble> {
         let labels = Labels::read(&attrs, "classlabels_int64s", "classlabels_strings")?;
-        if labels.is_empty() {
-            invalid!("a TreeEnsembleClassifier needs class labels");
-        }
         let mut forest = read::read_v1(&attrs, "class")?;
+        if labels.is_empty() {
+            return Err(unlabelled(forest.targets));
+        }
         let pair = Pair::of(&forest, labels.len());
         let base = read::Numbers::read(&attrs, "base_values", "base_values_as_tensor")?;
         let values = match base.values[..] {
@@ -197,6 +199,18 @@ impl Ensemble {
         let forest = Forest::new(forest)?;
         Ok(TreeEnsemble(Arc::new(Ensemble { forest, aggregate, post, base, kind, attrs })))
     }
+}
+
+/// CatBoost writes regressors of several targets as classifiers of no classes.
+fn unlabelled(votes: usize) -> Error {
+    Error::invalid(format!(
+        "TreeEnsembleClassifier has no labels: `classlabels_int64s` and `classlabels_strings` \
+         are empty, its leaves vote for {votes} classes"
+    ))
+    .help(
+        "export a regressor of several targets (CatBoost: MultiRMSE) as one model per target; \
+         give a classifier its labels",
+    )
 }
 
 /// The number of targets, by default those that a leaf votes for.
@@ -417,6 +431,15 @@ mod tests {
         let based = classify(&format!("{three}, base_values=[0.1,0.2,0.3]"));
         assert_eq!(based.0, [3, 2]);
         assert_close(&based.1, &[0.1, -0.2, 0.3, 0.1, 0.2, -0.3], 1e-6);
+    }
+
+    #[test]
+    fn a_classifier_without_labels_says_what_to_do() {
+        let extra = votes("[0,1,2,0]", "[1.0,1.0,1.0,1.0]", "post_transform=\"SOFTMAX\"");
+        let e = types(&both("Classifier", "f32[N,2]", &extra)).expect_err("no labels");
+        let text = e.to_string();
+        assert!(text.contains("`classlabels_int64s` and `classlabels_strings`"), "{text}");
+        assert!(text.contains("vote for 3 classes"), "{text}");
     }
 
     #[test]
