@@ -71,6 +71,7 @@ pub mod sequence_map;
 pub mod signal_tables;
 pub mod slice;
 pub mod softmax;
+pub mod solve;
 pub mod source;
 pub mod spectral;
 pub mod strings;
@@ -147,6 +148,7 @@ families! {
     unique: Unique, NonZero;
     einsum: Einsum;
     linalg: Linalg;
+    solve: Solve;
     random: Random;
     rotary: RotaryEmbedding;
     linear_attention: LinearAttention;
