@@ -222,15 +222,7 @@ impl<'a> Importer<'a> {
             self.node(&mut scope, node).map_err(|e| e.at(|| place(i, node, &scope)))?;
         }
         self.outputs(&mut scope, &proto.output, true)?;
-        if let Some(Repair { node, .. }) = self.repairs.first() {
-            self.warnings.push(format!(
-                "{} nodes mix f32 and f64, which ONNX forbids, first `{}` ({}): read as f64; \
-                 `inspect --lint` lists them",
-                self.repairs.len(),
-                node.name,
-                node.op
-            ));
-        }
+        self.warnings.extend(repair::warning(&self.repairs));
         Ok(scope.graph)
     }
 

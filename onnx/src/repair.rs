@@ -48,6 +48,20 @@ pub fn add(graph: &mut Graph, spec: NodeSpec<'_>) -> Result<(Vec<Value>, Option<
     }
 }
 
+/// What a user is told of all repairs of a model; nothing where there are none.
+pub fn warning(repairs: &[Repair]) -> Option<String> {
+    let first = &repairs.first()?.node;
+    let count = match repairs.len() {
+        1 => "1 node mixes".to_owned(),
+        n => format!("{n} nodes mix"),
+    };
+    Some(format!(
+        "{count} f32 and f64, which ONNX forbids, first `{}` ({}): read as f64; \
+         `inspect --lint` lists them",
+        first.name, first.op
+    ))
+}
+
 fn told(narrow: usize, wide: usize) -> String {
     format!(
         "input {narrow} is f32 and input {wide} is f64, but they must have one type: \
