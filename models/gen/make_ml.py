@@ -155,7 +155,9 @@ def plain(row):
 def short(answer):
     if isinstance(answer, str):
         return " ".join(answer.split())[:230]
-    return " | ".join(f"{np.asarray(a).dtype}{list(np.shape(a))} {np.asarray(a).ravel()[:24].tolist()}" for a in answer)[:700]
+    return " | ".join(
+        f"{np.asarray(a).dtype}{list(np.shape(a))} {np.asarray(a).ravel()[:24].tolist()}" for a in answer
+    )[:700]
 
 
 def typed(case, answer):

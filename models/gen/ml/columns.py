@@ -48,7 +48,9 @@ def imputers():
     whole = np.array([[1, 0, 3], [0, 5, -1], [7, 0, 7]])
     for dtype, values, replaced in itertools.product((I64, I32), ([9, 8, 7], [4]), (0, 7, None)):
         attrs = {"imputed_value_int64s": values, "replaced_value_int64": replaced}
-        yield case(f"imputer_{len(values)}_{replaced}_{np.dtype(dtype)}", "Imputer", [whole.astype(dtype)], [dtype], **attrs)
+        yield case(
+            f"imputer_{len(values)}_{replaced}_{np.dtype(dtype)}", "Imputer", [whole.astype(dtype)], [dtype], **attrs
+        )
     for shape in SHAPES:
         attrs = {"imputed_value_floats": [9.0] * shape[-1], "replaced_value_float": 0.0}
         yield case(f"imputer_shape_{shape}", "Imputer", [rows(F32, shape)], [F32], **attrs)
@@ -77,7 +79,11 @@ def picking():
             name = f"pick_{np.dtype(dtype)}_{shape}_{index}"
             yield case(name, "ArrayFeatureExtractor", [x, np.array(index, I64)], [dtype])
     x = rows(F32, (4, 3))
-    for label, index in (("scalar", np.array(2, I64)), ("rows", np.array([[0, 2]], I64)), ("square", np.array([[0], [2]], I64))):
+    for label, index in (
+        ("scalar", np.array(2, I64)),
+        ("rows", np.array([[0, 2]], I64)),
+        ("square", np.array([[0], [2]], I64)),
+    ):
         yield case(f"pick_{label}", "ArrayFeatureExtractor", [x, index], [F32])
 
 

@@ -20,9 +20,13 @@ INPUT = {
 
 def encoders():
     yield case("label_1_strings", "LabelEncoder", [strings("b", "a", "?")], [I64], classes_strings=["a", "b"])
-    yield case("label_1_default", "LabelEncoder", [strings("b", "?")], [I64], classes_strings=["a", "b"], default_int64=7)
+    yield case(
+        "label_1_default", "LabelEncoder", [strings("b", "?")], [I64], classes_strings=["a", "b"], default_int64=7
+    )
     yield case("label_1_ints", "LabelEncoder", [np.array([1, 0, 9], I64)], [STR], classes_strings=["a", "b"])
-    yield case("label_1_word", "LabelEncoder", [np.array([1, -1], I64)], [STR], classes_strings=["a", "b"], default_string="no")
+    yield case(
+        "label_1_word", "LabelEncoder", [np.array([1, -1], I64)], [STR], classes_strings=["a", "b"], default_string="no"
+    )
     defaults = {"strings": "none", "int64s": -9, "floats": 2.25}
     singular = {"strings": "default_string", "int64s": "default_int64", "floats": "default_float"}
     for k, v, given, version in itertools.product(KEYS, VALUES, (False, True), (2, 4)):
@@ -42,7 +46,13 @@ def encoders():
 
 def encoders_by_tensor():
     types = {F64: [1.5, NAN, -0.0], F32: [1.5, NAN, -0.0], I64: [1, 0, -7], np.int16: [1, 0, -7], I32: [1, 0, -7]}
-    inputs = {F64: [1.5, NAN, 0.0, 9.0], F32: [1.5, NAN, 0.0, 9.0], I64: [1, -7, 3], np.int16: [1, -7, 3], I32: [1, -7, 3]}
+    inputs = {
+        F64: [1.5, NAN, 0.0, 9.0],
+        F32: [1.5, NAN, 0.0, 9.0],
+        I64: [1, -7, 3],
+        np.int16: [1, -7, 3],
+        I32: [1, -7, 3],
+    }
     for k, v in itertools.product(types, types):
         for given in (False, True):
             attrs = {"keys_tensor": tensor(types[k], k), "values_tensor": tensor(types[v], v)}
@@ -80,8 +90,8 @@ def categories():
 
 
 def zip_maps():
-    x = np.arange(6, dtype=F32).reshape(2, 3) / 4
-    for x, label in ((x, "rows"), (x[:0], "none"), (x[0], "vector"), (x[:, :1], "column")):
+    table = np.arange(6, dtype=F32).reshape(2, 3) / 4
+    for x, label in ((table, "rows"), (table[:0], "none"), (table[0], "vector"), (table[:, :1], "column")):
         n = x.shape[-1]
         yield case(f"zipmap_ints_{label}", "ZipMap", [x], [maps(I64)], classlabels_int64s=[5, -1, 2][:n])
         yield case(f"zipmap_words_{label}", "ZipMap", [x], [maps(STR)], classlabels_strings=["b", "a", "c"][:n])
@@ -112,4 +122,3 @@ def mapped():
 def cases():
     for table in (encoders, one_hot, categories, zip_maps, mapped):
         yield from table()
-

@@ -35,11 +35,18 @@ CLEAN = [
 def endings():
     """What a pipeline of numbers ends in."""
     nodes, leaves = trees(("LEQ",), missing="some")
-    forest = nodes | votes("class", leaves, 3, each=3) | {"classlabels_strings": ["a", "b", "c"], "post_transform": "SOFTMAX"}
+    forest = (
+        nodes
+        | votes("class", leaves, 3, each=3)
+        | {"classlabels_strings": ["a", "b", "c"], "post_transform": "SOFTMAX"}
+    )
     logistic = {"coefficients": numbers(3, 12), "intercepts": numbers(4, 3), "classlabels_strings": ["a", "b", "c"]}
     vectors = machine(3, "RBF", columns=4, proba=True) | {"classlabels_strings": ["a", "b", "c"]}
     yield "forest", ml("TreeEnsembleClassifier", "scaled", "label scores", **forest)
-    yield "logistic", ml("LinearClassifier", "scaled", "label scores", **logistic, post_transform="LOGISTIC", multi_class=1)
+    yield (
+        "logistic",
+        ml("LinearClassifier", "scaled", "label scores", **logistic, post_transform="LOGISTIC", multi_class=1),
+    )
     yield "machine", ml("SVMClassifier", "scaled", "label scores", **vectors)
 
 
@@ -50,7 +57,13 @@ def classifiers():
         if n or name != "machine":
             yield plain
         zipped = ml("ZipMap", "shares", "maps", classlabels_strings=["a", "b", "c"])
-        yield graph(f"pipe_{name}_{n}_map", [*CLEAN, last, norm, zipped], {"x": X[:n]}, {"label": STR, "maps": maps(STR)}, {ML: 1})
+        yield graph(
+            f"pipe_{name}_{n}_map",
+            [*CLEAN, last, norm, zipped],
+            {"x": X[:n]},
+            {"label": STR, "maps": maps(STR)},
+            {ML: 1},
+        )
 
 
 def columns():
@@ -64,11 +77,20 @@ def columns():
     ):
         last = ml("LinearRegressor", "all", "y", coefficients=numbers(5, 7), intercepts=[0.5])
         yield graph(f"pipe_columns_{how}", [*CLEAN, hot, *flat, join, last], feeds, {"y": F32}, {ML: 1})
-    codes = ml("LabelEncoder", "c", "code", keys_strings=["red", "green", "blue"], values_floats=[0.0, 1.0, 2.0], default_float=-1.0)
+    codes = ml(
+        "LabelEncoder",
+        "c",
+        "code",
+        keys_strings=["red", "green", "blue"],
+        values_floats=[0.0, 1.0, 2.0],
+        default_float=-1.0,
+    )
     both = node("Concat", "scaled code", "all", axis=1)
     pick = [constant("which", np.array([4, 0], I64)), ml("ArrayFeatureExtractor", "all which", "y")]
     yield graph("pipe_codes", [*CLEAN, codes, both, *pick], feeds, {"y": F32}, {ML: 2})
-    mapper = ml("CategoryMapper", "c", "code", cats_strings=["red", "green", "blue"], cats_int64s=[5, 6, 7], default_int64=-2)
+    mapper = ml(
+        "CategoryMapper", "c", "code", cats_strings=["red", "green", "blue"], cats_int64s=[5, 6, 7], default_int64=-2
+    )
     again = ml("OneHotEncoder", "code", "y", cats_int64s=[5, 6, 7], zeros=1)
     yield graph("pipe_mapper", [mapper, again], {"c": COLORS}, {"y": F32}, {ML: 1})
 
@@ -88,7 +110,9 @@ def dictionaries():
 def labels():
     """What converters write after a classifier to give labels and margins."""
     nodes, leaves = trees(("LT",), missing="some")
-    boosted = nodes | votes("class", leaves, 2, only=0, sign=True) | {"classlabels_int64s": [0, 1], "base_values": [0.25]}
+    boosted = (
+        nodes | votes("class", leaves, 2, only=0, sign=True) | {"classlabels_int64s": [0, 1], "base_values": [0.25]}
+    )
     tree = ml("TreeEnsembleClassifier", "x", "label scores", **boosted, post_transform="LOGISTIC")
     named = ml("LabelEncoder", "label", "name", keys_int64s=[0, 1], values_strings=["no", "yes"], default_string="?")
     yield graph("pipe_boosted", [tree, named], {"x": X}, {"name": STR, "scores": F32}, {ML: 2})

@@ -1,6 +1,7 @@
 """TreeEnsembleRegressor, TreeEnsembleClassifier and TreeEnsemble."""
 
 import itertools
+import math
 import operator
 
 import numpy as np
@@ -41,7 +42,9 @@ def trees(modes, count=3, depth=3, seed=0, missing=None):
             tracks.append(int(rng.integers(2)))
     nodes = {f"nodes_{k}": v for k, v in n.items()}
     if missing:
-        nodes["nodes_missing_value_tracks_true"] = tracks if missing == "some" else [int(missing == "all")] * len(tracks)
+        nodes["nodes_missing_value_tracks_true"] = (
+            tracks if missing == "some" else [int(missing == "all")] * len(tracks)
+        )
     return nodes, leaves
 
 
@@ -68,7 +71,9 @@ def wide(attrs):
 
 
 def regressors():
-    for mode, missing, dtype in itertools.product((*((m,) for m in MODES), MODES), (None, "some"), (F32, F64, I64, I32)):
+    for mode, missing, dtype in itertools.product(
+        (*((m,) for m in MODES), MODES), (None, "some"), (F32, F64, I64, I32)
+    ):
         nodes, leaves = trees(mode, missing=missing)
         attrs = nodes | votes("target", leaves, 1) | {"n_targets": 1}
         name = f"regress_{'mixed' if len(mode) > 1 else mode[0]}_{missing}_{np.dtype(dtype)}"
@@ -80,7 +85,9 @@ def regressors():
         attrs = nodes | votes("target", leaves, targets, each=targets, sign=post != "PROBIT")
         attrs |= {"n_targets": targets, "aggregate_function": how, "post_transform": post}
         attrs["base_values"] = [0.25, -1.0, 2.0][:targets] if base else None
-        yield case(f"regress_{how}_{post}_{targets}_{base}", "TreeEnsembleRegressor", [rows(F32)], [F32], version=1, **attrs)
+        yield case(
+            f"regress_{how}_{post}_{targets}_{base}", "TreeEnsembleRegressor", [rows(F32)], [F32], version=1, **attrs
+        )
     attrs = nodes | votes("target", leaves, 2, each=2, sign=True) | {"n_targets": 2, "base_values": [0.1, 0.2]}
     for dtype in (F32, F64):
         x = rows(dtype)
@@ -129,9 +136,18 @@ def classifiers():
         attrs = nodes | votes("class", leaves, 3, each=2)
         attrs |= {"classlabels_strings": ["a", "b", "c"]} if labels == "strings" else {"classlabels_int64s": [7, -1, 3]}
         out = [STR if labels == "strings" else I64, F32]
-        yield case(f"classify_{labels}_{np.dtype(dtype)}", "TreeEnsembleClassifier", [rows(dtype)], out, version=1, **attrs)
+        yield case(
+            f"classify_{labels}_{np.dtype(dtype)}", "TreeEnsembleClassifier", [rows(dtype)], out, version=1, **attrs
+        )
         if np.dtype(dtype).kind == "f":
-            yield case(f"classify_wide_{labels}_{np.dtype(dtype)}", "TreeEnsembleClassifier", [rows(dtype)], out, version=3, **wide(attrs))
+            yield case(
+                f"classify_wide_{labels}_{np.dtype(dtype)}",
+                "TreeEnsembleClassifier",
+                [rows(dtype)],
+                out,
+                version=3,
+                **wide(attrs),
+            )
     for shape in ((0, 4), (1, 4), (4,)):
         x = rows(F32)[: shape[0]] if len(shape) == 2 else rows(F32)[0]
         attrs = nodes | votes("class", leaves, 2, only=0) | {"classlabels_int64s": [0, 1]}
@@ -174,7 +190,7 @@ def walked(attrs, x):
     missing = table["nodes_missing_value_tracks_true"] or [0] * len(table["nodes_modes"])
     members, sets = iter(table["membership_values"] or ()), {}
     for i in (i for i, mode in enumerate(table["nodes_modes"]) if mode == 6):
-        sets[i] = set(itertools.takewhile(lambda v: v == v, members))
+        sets[i] = set(itertools.takewhile(lambda v: not math.isnan(v), members))
     scores = np.zeros((len(x), table["n_targets"]), x.dtype)
     for row, y in zip(x, scores):
         for i in table["tree_roots"]:
@@ -183,7 +199,7 @@ def walked(attrs, x):
                 value = float(row[table["nodes_featureids"][i]])
                 mode = table["nodes_modes"][i]
                 yes = value in sets[i] if mode == 6 else TESTS[mode](value, table["nodes_splits"][i])
-                side = "true" if yes or value != value and missing[i] else "false"
+                side = "true" if yes or (math.isnan(value) and missing[i]) else "false"
                 leaf, i = table[f"nodes_{side}leafs"][i], table[f"nodes_{side}nodeids"][i]
             y[table["leaf_targetids"][i]] += table["leaf_weights"][i]
     return [scores]
@@ -200,7 +216,9 @@ def ensembles():
         attrs = ensemble((0,), F32, targets) | {"aggregate_function": how, "post_transform": post}
         yield case(f"ensemble_{how}_{post}_{targets}", "TreeEnsemble", [rows(F32)], [F32], version=5, **attrs)
     broken = ensemble((6,), F32, sets=((2.5, -1.5), (0.0,)))
-    yield case("ensemble_6_fractions", "TreeEnsemble", [rows(F32)], [F32], version=5, want=walked(broken, rows(F32)), **broken)
+    yield case(
+        "ensemble_6_fractions", "TreeEnsemble", [rows(F32)], [F32], version=5, want=walked(broken, rows(F32)), **broken
+    )
     half = ensemble((0, 6), np.float16, sets=sets[:1])
     yield case("ensemble_float16", "TreeEnsemble", [rows(np.float16)], [np.float16], version=5, **half)
     leaf = {"nodes_featureids": [0], "nodes_splits": tensor([0.0], F32), "nodes_modes": tensor([0], np.uint8)}

@@ -45,7 +45,10 @@ def classifiers():
     for post, classes, proba in itertools.product(POSTS, (2, 3), (False, True)):
         if post == "PROBIT" and not proba:
             continue
-        attrs = machine(classes, "RBF", proba=proba) | {"post_transform": post, "classlabels_strings": ["u", "v", "w"][:classes]}
+        attrs = machine(classes, "RBF", proba=proba) | {
+            "post_transform": post,
+            "classlabels_strings": ["u", "v", "w"][:classes],
+        }
         yield case(f"svc_{post}_{classes}_{proba}", "SVMClassifier", [rows(F32)], [STR, F32], **attrs)
     for post, classes in itertools.product(POSTS, (2, 3)):
         if post == "PROBIT":
@@ -64,12 +67,20 @@ def classifiers():
     yield case("svc_tied", "SVMClassifier", [rows(F32)], [I64, F32], **tied)
     for shape in ((0, 3), (1, 3), (3,)):
         x = rows(F32)[: shape[0]] if len(shape) == 2 else rows(F32)[0]
-        yield case(f"svc_shape_{shape}", "SVMClassifier", [x], [I64, F32], **machine(3, "RBF"), classlabels_ints=[0, 1, 2])
+        yield case(
+            f"svc_shape_{shape}", "SVMClassifier", [x], [I64, F32], **machine(3, "RBF"), classlabels_ints=[0, 1, 2]
+        )
 
 
 def regressors():
     for kernel, one, dtype in itertools.product(KERNELS, (0, 1), FLOATS):
-        attrs = {"kernel_type": kernel, "kernel_params": [0.2, 0.1, 3.0], "n_supports": 5, "rho": [0.25], "one_class": one}
+        attrs = {
+            "kernel_type": kernel,
+            "kernel_params": [0.2, 0.1, 3.0],
+            "n_supports": 5,
+            "rho": [0.25],
+            "one_class": one,
+        }
         attrs |= {"support_vectors": numbers(3, 15), "coefficients": numbers(4, 5)}
         yield case(f"svr_{kernel}_{one}_{np.dtype(dtype)}", "SVMRegressor", [rows(dtype)], [F32], **attrs)
     flat = {"kernel_type": "LINEAR", "coefficients": numbers(4, 3), "rho": [0.5], "kernel_params": [0.1, 0.0, 3.0]}
