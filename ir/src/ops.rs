@@ -83,6 +83,7 @@ pub mod signal_tables;
 pub mod skip_norm;
 pub mod slice;
 pub mod softmax;
+pub mod solve;
 pub mod source;
 pub mod spectral;
 pub mod strings;
@@ -163,6 +164,7 @@ families! {
     unique: Unique, NonZero;
     einsum: Einsum;
     linalg: Linalg;
+    solve: Solve;
     random: Random;
     rotary: RotaryEmbedding;
     linear_attention: LinearAttention;
