@@ -6,8 +6,9 @@
 
 use std::ops::RangeInclusive;
 
+use half::{bf16, f16};
 use kiln_tensor::shape::axis;
-use kiln_tensor::{Datum, Tensor};
+use kiln_tensor::{DType, Datum, Tensor};
 
 use super::binary::Binary;
 use super::layout::Layout;
@@ -111,14 +112,24 @@ fn mean_variance(b: &mut Build<'_>) -> Result<Built> {
     Ok(b.node(Binary::Div, &[y, divisor])?.into())
 }
 
+/// Rounds to halves, as ONNX's definition by standard operators does after each of them.
+fn round<R: Real>(dtype: DType) -> fn(R) -> R {
+    match dtype {
+        DType::F16 => |x| R::of(f16::from_f64(x.to_f64()).to_f64()),
+        DType::BF16 => |x| R::of(bf16::from_f64(x.to_f64()).to_f64()),
+        _ => |x| x,
+    }
+}
+
 impl SoftmaxKind {
     /// Normalizes the elements `x`.
-    fn run<R: Real>(self, x: &mut [R]) {
+    /// `round` rounds to the element type.
+    fn run<R: Real>(self, x: &mut [R], round: impl Fn(R) -> R) {
         let peak = x.iter().copied().fold(R::LEAST, |a, b| if b > a { b } else { a });
         match self {
             SoftmaxKind::Soft => {
-                x.iter_mut().for_each(|x| *x = (*x - peak).exp());
-                let sum = R::of(x.iter().map(|x| x.to_f64()).sum());
+                x.iter_mut().for_each(|x| *x = round(round(*x - peak).exp()));
+                let sum = round(R::of(x.iter().map(|x| x.to_f64()).sum()));
                 x.iter_mut().for_each(|x| *x = *x / sum);
             }
             SoftmaxKind::Log => {
@@ -191,7 +202,7 @@ impl Operator for Softmax {
             for block in y.chunks_exact_mut(n * inner) {
                 for i in 0..inner {
                     column.iter_mut().enumerate().for_each(|(k, c)| *c = block[k * inner + i]);
-                    self.kind.run(&mut column);
+                    self.kind.run(&mut column, round::<R>(x.dtype()));
                     column.iter().enumerate().for_each(|(k, &c)| block[k * inner + i] = c);
                     ticks.add(n)?;
                 }
@@ -208,7 +219,6 @@ mod tests {
     use crate::ops::testing::{assert_close, run1, t, types};
     use crate::schema::{NodeSpec, add};
     use crate::{Graph, Type, eval};
-    use kiln_tensor::DType;
 
     fn of(op: &str, attrs: &str, x: &Tensor) -> Vec<f32> {
         let dims: Vec<String> = x.shape().iter().map(usize::to_string).collect();
