@@ -100,8 +100,8 @@ fn mixed_floats_are_read_as_doubles_with_a_warning() {
     let graph = graph.input("x", F32, &[2]).input("w", F64, &[2]).output("y", F64);
     let model = folder.write("m.onnx", &graph.model());
     let want = "\
-warning: mixed_floats: node #1 `y` (Mul): input 0 is f32 and input 1 is f64, but they must have one \
-type: the f32 inputs are cast to f64
+warning: mixed_floats: node #1 `y` (Mul): input 0 is f32 and input 1 is f64, but they must have \
+one type: the f32 inputs are cast to f64
   help: cast in the model where types differ: other runtimes refuse it
 ";
     assert_eq!(good(&["inspect", &model, "--lint"]), want);
