@@ -395,7 +395,7 @@ fn convolved(m: &mut Maker) -> Option<Value> {
         inputs[0] = m.plain("Pad", &[x, pads])?;
     }
     let mut y = m.plain(if transposed { "ConvTranspose" } else { "Conv" }, &inputs)?;
-    if m.random.u8(..4) == 0 {
+    if m.random.u8(..3) == 0 {
         let other = m.plain("Tanh", &[y])?;
         let again = m.plain(if transposed { "ConvTranspose" } else { "Conv" }, &inputs[..2])?;
         y = m.plain("Add", &[other, again])?;

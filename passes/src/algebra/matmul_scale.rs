@@ -49,8 +49,9 @@ fn scaled_operand(g: &Graph, root: NodeId, m: MatMul) -> Option<Edit> {
     let mut inputs = g.inputs_of(root);
     let (i, (x, c)) = (0..2).find_map(|i| Some((i, scaled(g, (*inputs.get(i)?)?)?)))?;
     let scaled = inputs[i]?;
-    // Scaling a small operand costs less than the passes that a changed product might miss.
-    if g.readers(scaled).count() > 1 || g.is_output(scaled) {
+    let private = |v: Value| g.readers(v).count() == 1 && !g.is_output(v);
+    // What is a product itself takes the factor as its own.
+    if !private(scaled) || matches!(g.op(x.node), Op::MatMul(_)) && private(x) {
         return None;
     }
     let alpha = (f64::from(m.alpha) * c) as f32;

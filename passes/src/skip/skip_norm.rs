@@ -76,10 +76,8 @@ mod tests {
                 a: f32[N,2]
                 b: f32[N,2]
                 w = f32[2]{2.0, 3.0}
-                s = Add(a, b)
-                s.2, s.2#1 = ai.kiln.SkipLayerNormalization(a, b, w, w) {epsilon=0.5}
-                t, t#1 = ai.kiln.SkipLayerNormalization(s.2, s.2#1, w) {rms=1}
-                t.2 = Add(s.2, s.2#1)
+                s, s#1 = ai.kiln.SkipLayerNormalization(a, b, w, w) {epsilon=0.5}
+                t, t#1 = ai.kiln.SkipLayerNormalization(s, s#1, w) {rms=1}
                 return y=t
             "#]],
         );
