@@ -11,6 +11,7 @@ mod movement;
 mod norm;
 mod pool;
 mod reduce;
+mod rnn;
 mod softmax;
 mod tiles;
 mod widest;
@@ -32,6 +33,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         reduce::ROWS,
         pool::ROWS,
         movement::ROWS,
+        rnn::ROWS,
     ];
     all.into_iter().flatten()
 }
