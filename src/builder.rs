@@ -73,7 +73,7 @@ pub(crate) fn build(model: &Model, options: &Options) -> Result<Session> {
     Ok(Session::new(&graph, executable, options.seed, model))
 }
 
-fn backend(options: &Options) -> Result<Box<dyn Backend>> {
+pub(crate) fn backend(options: &Options) -> Result<Box<dyn Backend>> {
     match options.backend {
         BackendKind::Cpu => Ok(Box::new(kiln_cpu::Cpu::new(options.threads)?)),
         BackendKind::Cuda => Ok(Box::new(kiln_cuda::Cuda::locate()?)),

@@ -14,6 +14,7 @@
 
 mod bind;
 mod builder;
+mod check;
 mod facts;
 mod lint;
 mod model;
@@ -22,6 +23,7 @@ pub mod pb;
 mod session;
 
 pub use builder::{BackendKind, Options};
+pub use check::{Checked, Checking};
 pub use facts::Facts;
 pub use kiln_ir::{Cancel, Error, Graph, Kind, Limits, NodeInfo, Result, Type};
 pub use kiln_tensor::{DType, Datum, Map, MapKeys, Tensor};

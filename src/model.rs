@@ -9,6 +9,7 @@ use kiln_onnx::Resolver;
 
 use crate::bind;
 use crate::builder::{self, Options};
+use crate::check::{self, Checked, Checking};
 use crate::session::Session;
 
 /// An imported model.
@@ -148,6 +149,14 @@ impl Model {
     /// Optimizes the graph as the options say and returns it, for looking at and exporting.
     pub fn optimize(&self, options: &Options) -> Result<(Graph, kiln_passes::Report)> {
         builder::optimize(self, options)
+    }
+
+    /// Optimizes the graph and proves it against the untouched one, by samples that are given
+    /// and made up; what is guilty of a difference is dropped.
+    ///
+    /// An error: the model itself fails on a sample that was given.
+    pub fn check(&self, options: &Options, checking: &Checking) -> Result<Checked> {
+        check::check(self, options, checking).map_err(|e| e.in_file(self.name.clone()))
     }
 
     /// Makes the model ready to run.

@@ -24,6 +24,9 @@ pub trait Rewrite {
         true
     }
 
+    /// Called before the first node of a graph is looked at; forgets what was counted of others.
+    fn begin(&self) {}
+
     /// What to do at `root`: an edit, nothing, or a refusal with its reason.
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict;
 }
@@ -82,7 +85,7 @@ impl From<Value> for Source {
 enum NewNode {
     Const(Tensor),
     Op(Box<Op>, Vec<Option<Source>>),
-    Call(&'static str, Attrs, Vec<Option<Source>>),
+    Call(String, Attrs, Vec<Option<Source>>),
 }
 
 /// What a rule wants done: new nodes, values replaced, inner values absorbed.
@@ -113,8 +116,8 @@ impl Edit {
 
     /// Adds a node of the operator of this name, in its newest version, and returns its first
     /// output.
-    pub fn call(&mut self, name: &'static str, inputs: &[Option<Source>], attrs: Attrs) -> Source {
-        self.push(NewNode::Call(name, attrs, inputs.to_vec()))
+    pub fn call(&mut self, name: &str, inputs: &[Option<Source>], attrs: Attrs) -> Source {
+        self.push(NewNode::Call(name.to_owned(), attrs, inputs.to_vec()))
     }
 
     fn push(&mut self, node: NewNode) -> Source {
@@ -171,6 +174,12 @@ pub trait Judge {
     /// Whether the rule may fire at the node of this name; asked before anything is made.
     fn admits(&mut self, _rule: &'static str, _root: &str) -> bool {
         true
+    }
+
+    /// Whether it is shown edits that change a type, too, which it must drop; else these are
+    /// errors.
+    fn takes_all(&self) -> bool {
+        false
     }
 
     /// What becomes of an edit.

@@ -6,7 +6,7 @@ use kiln_testing::{Tolerance, compare, random, values};
 
 use crate::pipeline::{Pipeline, phases, pipeline, run};
 
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 300;
 const STEPS: usize = 14;
 
 /// Checks a law on many graphs; a failure shows the smallest graph of its seed that fails.

@@ -4,14 +4,26 @@
 //! and its tests. Its name is the name of the rule, of the flag `--skip NAME`, and of the word
 //! in every report.
 
+mod algebra;
+mod bisect;
 mod clean;
+mod closeness;
+mod forms;
 mod fuse;
 #[cfg(test)]
 mod laws;
 mod pipeline;
+#[cfg(test)]
+mod planted;
+mod proof;
 mod report;
+mod samples;
 #[cfg(test)]
 mod testing;
 
+pub use bisect::{guilty, replay};
+pub use closeness::{Bound, Gap};
 pub use pipeline::{PassInfo, Pipeline, names, passes, pipeline, run, run_judged};
+pub use proof::{Culprit, Proof, Sample};
 pub use report::{Declined, PassReport, Report};
+pub use samples::samples;

@@ -7,7 +7,7 @@ use kiln_ir::rewrite::{self, Judge};
 use kiln_ir::{Error, Graph, Limits, NodeId, Op, Result, Rewrite, verify};
 
 use crate::report::{Declined, PassReport, Report};
-use crate::{clean, fuse};
+use crate::{algebra, clean, fuse};
 
 /// Rules that may run in any order until none fires.
 pub(crate) struct Phase {
@@ -27,6 +27,8 @@ pub(crate) fn phases(limits: &Limits) -> Vec<Phase> {
     vec![
         // First, because every later rule has less to look at, and sees constants as such.
         Phase { name: "clean", rules: clean::rules(limits) },
+        // Before fusing, so that fewer spellings of one thing are left.
+        Phase { name: "algebra", rules: algebra::rules() },
         // Last, because fused operators are recognised by fewer rules than their parts.
         Phase { name: "fuse", rules: fuse::rules() },
     ]
@@ -84,8 +86,21 @@ pub fn run(g: &mut Graph, pipeline: &Pipeline) -> Result<Report> {
 /// Runs the passes; `judge` may keep rules from firing, and drop what they did.
 pub fn run_judged(g: &mut Graph, pipeline: &Pipeline, judge: &mut dyn Judge) -> Result<Report> {
     let mut report = Report { nodes_before: operators(g), before: total(g), ..Report::default() };
-    for phase in &pipeline.phases {
-        run_phase(g, phase, judge, &mut report)?;
+    pipeline.phases.iter().flat_map(|p| &p.rules).for_each(|r| r.begin());
+    let entry = |p: &'static str, r: &dyn Rewrite| PassReport::new(r.name(), p);
+    let rules = pipeline.phases.iter().flat_map(|p| p.rules.iter().map(|r| (p.name, r)));
+    report.passes.extend(rules.map(|(phase, r)| entry(phase, r.as_ref())));
+    for _ in 0..ROUNDS {
+        let patches = report.patches.len();
+        let mut first = 0;
+        for phase in &pipeline.phases {
+            run_phase(g, phase, judge, (first, &mut report))?;
+            first += phase.rules.len();
+        }
+        // What a late phase makes may be work for an early one.
+        if report.patches.len() == patches {
+            break;
+        }
     }
     (report.nodes_after, report.after) = (operators(g), total(g));
     Ok(report)
@@ -96,10 +111,8 @@ fn run_phase(
     g: &mut Graph,
     phase: &Phase,
     judge: &mut dyn Judge,
-    report: &mut Report,
+    (first, report): (usize, &mut Report),
 ) -> Result<()> {
-    let first = report.passes.len();
-    report.passes.extend(phase.rules.iter().map(|r| PassReport::new(r.name(), phase.name)));
     for _ in 0..ROUNDS {
         let before = report.patches.len();
         let order = g.order()?;

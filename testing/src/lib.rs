@@ -4,5 +4,6 @@
 pub mod compare;
 pub mod random;
 pub mod values;
+pub mod written;
 
 pub use compare::{Tolerance, compare, numbers};

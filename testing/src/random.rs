@@ -39,6 +39,12 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     padded,
     through_f64,
     multiplied,
+    squared,
+    scaled,
+    gated,
+    standardized,
+    attended,
+    convolved,
     convolved,
     reduced,
     folded,
@@ -270,6 +276,90 @@ fn multiplied(m: &mut Maker) -> Option<Value> {
     m.plain("MatMul", &[x, w])
 }
 
+/// A matrix times itself across, scaled before or behind.
+fn squared(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    let rank = m.shape(x)?.len();
+    if rank < 2 {
+        return None;
+    }
+    let mut perm: Vec<i64> = (0..rank as i64).collect();
+    perm.swap(rank - 2, rank - 1);
+    let c = m.constant(Tensor::scalar(0.5f32));
+    let mut t = m.node("Transpose", &[x], Attrs::default().with("perm", perm))?;
+    if m.random.bool() {
+        t = m.plain("Mul", &[t, c])?;
+    }
+    let mut y = m.plain("MatMul", &[x, t])?;
+    if m.random.bool() {
+        y = m.plain("Mul", &[y, c])?;
+    }
+    m.plain("Tanh", &[y])
+}
+
+/// Multiplied or moved twice by constants.
+fn scaled(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    let (a, b) = (m.constant(Tensor::scalar(0.5f32)), m.constant(Tensor::scalar(3f32)));
+    let pair = if m.random.bool() { ["Mul", "Div"] } else { ["Add", "Sub"] };
+    let y = m.plain(pair[0], &[x, a])?;
+    m.plain(pair[1], &[y, b])
+}
+
+/// `x * sigmoid(x)`, or `gelu(x)` by erf, in steps.
+fn gated(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    if m.random.bool() {
+        let s = m.plain("Sigmoid", &[x])?;
+        return m.plain("Mul", &[s, x]);
+    }
+    let [root, one, half] = [std::f32::consts::SQRT_2, 1.0, 0.5].map(Tensor::scalar::<f32>);
+    let (root, one, half) = (m.constant(root), m.constant(one), m.constant(half));
+    let y = m.plain("Div", &[x, root])?;
+    let y = m.plain("Erf", &[y])?;
+    let y = m.plain("Add", &[y, one])?;
+    let y = m.plain("Mul", &[x, y])?;
+    m.plain("Mul", &[y, half])
+}
+
+/// Rows of mean 0 and deviation 1, in steps, then scaled and moved.
+fn standardized(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    let n = m.shape(x)?.last()?.as_len()?;
+    let (axes, small) = (m.ints(&[-1]), m.constant(Tensor::scalar(0.25f32)));
+    let mut d = x;
+    if m.random.bool() {
+        let mean = m.plain("ReduceMean", &[x, axes])?;
+        d = m.plain("Sub", &[x, mean])?;
+    }
+    let square = m.plain("Mul", &[d, d])?;
+    let variance = m.plain("ReduceMean", &[square, axes])?;
+    let variance = m.plain("Add", &[variance, small])?;
+    let deviation = m.plain("Sqrt", &[variance])?;
+    let y = m.plain("Div", &[d, deviation])?;
+    let (scale, shift) = (m.weights(&[n])?, m.weights(&[n])?);
+    let y = m.plain("Mul", &[y, scale])?;
+    m.plain("Add", &[y, shift])
+}
+
+/// Rows of a matrix weighted by how they fit one another.
+fn attended(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    let shape = m.shape(x)?;
+    if shape.len() != 4 || shape[1..].iter().any(|d| d.as_len().is_none_or(|n| n == 0)) {
+        return None;
+    }
+    let t = m.node("Transpose", &[x], Attrs::default().with("perm", vec![0i64, 1, 3, 2]))?;
+    let mut scores = m.plain("MatMul", &[x, t])?;
+    if m.random.bool() {
+        let keys = shape[2].as_len()?;
+        let mask = m.weights(&[1, keys])?;
+        scores = m.plain("Add", &[scores, mask])?;
+    }
+    let p = m.plain("Softmax", &[scores])?;
+    m.plain("MatMul", &[p, x])
+}
+
 /// A convolution of one or two spatial axes, perhaps normalized, perhaps with an activation.
 fn convolved(m: &mut Maker) -> Option<Value> {
     let x = m.pick();
@@ -288,12 +378,29 @@ fn convolved(m: &mut Maker) -> Option<Value> {
     if m.random.bool() {
         inputs.push(m.weights(&[out])?);
     }
+    if m.random.bool() {
+        let mut pads = vec![0; 2 * shape.len()];
+        pads[2] = 1;
+        let pads = m.ints(&pads);
+        inputs[0] = m.plain("Pad", &[x, pads])?;
+    }
     let mut y = m.plain(if transposed { "ConvTranspose" } else { "Conv" }, &inputs)?;
     if m.random.bool() {
         y = normalized(m, y, out)?;
+    } else if m.random.bool() {
+        let mut per_channel = vec![1; shape.len() - 1];
+        per_channel[0] = out;
+        let c = m.weights(&per_channel)?;
+        let op = if m.random.bool() { "Mul" } else { "Sub" };
+        y = m.plain(op, &[y, c])?;
     }
-    match m.random.u8(..3) {
+    match m.random.u8(..4) {
         0 => m.plain("Relu", &[y]),
+        3 => {
+            let y = m.plain("Relu", &[y])?;
+            let (low, high) = (m.constant(Tensor::scalar(-1f32)), m.constant(Tensor::scalar(6f32)));
+            m.plain("Clip", &[y, low, high])
+        }
         1 => m.plain("HardSigmoid", &[y]),
         _ => Some(y),
     }

@@ -7,6 +7,11 @@ use crate::cost::{Cost, cost};
 use crate::schema::{self, NodeSpec};
 use crate::{Error, Graph, NodeId, Op, Result, Type, Value};
 
+/// A rule may fire this many times in a run, and as many times more for each node; it never
+/// takes as many, unless it undoes and redoes its own work.
+const EDITS: usize = 256;
+const EDITS_PER_NODE: usize = 8;
+
 /// Runs a rule to its end, first on the nodes of `order`, then on what its edits touch; patches
 /// are numbered from `number`.
 ///
@@ -45,6 +50,9 @@ pub fn run(
                     continue;
                 }
                 let at = number + outcome.patches.len();
+                if outcome.patches.len() > EDITS + EDITS_PER_NODE * order.len() {
+                    return Err(Error::bug(format!("{} never ends", rule.name())));
+                }
                 let applied = Applying { rule, root, number: at }.apply(g, edit, judge)?;
                 if applied.patch.ruling.dropped.is_some() {
                     refused.insert(root);
@@ -125,8 +133,10 @@ impl Applying<'_> {
         let mut replaced = Vec::with_capacity(edit.replaced.len());
         for (old, new) in &edit.replaced {
             let new = resolve(*new, &made);
-            self.check_type(g, *old, new)?;
             replaced.push((*old, new));
+        }
+        if !judge.takes_all() {
+            self.check_types(g, &replaced)?;
         }
         let mut patch = Patch {
             number: self.number,
@@ -153,14 +163,15 @@ impl Applying<'_> {
             nodes.iter().rev().try_for_each(|&n| sweeper.sweep(g, n))?;
             return Ok(Applied { patch, touched: vec![] });
         }
+        self.check_types(g, &replaced)?;
         let touched = self.commit(g, &edit, &nodes, &replaced, &mut patch)?;
         Ok(Applied { patch, touched })
     }
 
-    fn check_type(&self, g: &Graph, old: Value, new: Value) -> Result<()> {
-        match same_type(g.ty(old), g.ty(new)) {
-            true => Ok(()),
-            false => {
+    fn check_types(&self, g: &Graph, replaced: &[(Value, Value)]) -> Result<()> {
+        match replaced.iter().find(|(old, new)| !same_type(g.ty(*old), g.ty(*new))) {
+            None => Ok(()),
+            Some(&(old, new)) => {
                 let (rule, name) = (self.rule.name(), &g.node(self.root).name);
                 let (old, new) = (g.ty(old), g.ty(new));
                 Err(Error::bug(format!("{rule} at `{name}` turns {old} into {new}")))
@@ -218,15 +229,26 @@ fn add_nodes(g: &mut Graph, rule: &str, name: &str, nodes: &[NewNode]) -> Result
                 g.add(&name, (**op).clone(), &inputs).map_err(wrong)?.first()
             }
             NewNode::Call(op, attrs, inputs) => {
-                let (inputs, attrs) = (operands(inputs, &made), attrs.clone());
+                let given = operands(inputs, &made);
+                let (inputs, attrs) = (given.clone(), attrs.clone());
                 let spec = NodeSpec { op, opset: i64::MAX, name: &name, inputs, attrs, outputs: 1 };
                 let values = schema::add(g, spec).map_err(wrong)?;
-                *values.first().ok_or_else(|| Error::bug(format!("{op} gives nothing")))?
+                let v = *values.first().ok_or_else(|| Error::bug(format!("{op} gives nothing")))?;
+                // The judge is told of every new node.
+                if g.inputs_of(v.node) != trimmed(&given) {
+                    return Err(Error::bug(format!("{rule} calls {op}, which is no single node")));
+                }
+                v
             }
         };
         made.push(v);
     }
     Ok(made)
+}
+
+/// Operands without the missing ones at the end.
+fn trimmed(operands: &[Option<Value>]) -> &[Option<Value>] {
+    &operands[..operands.iter().rposition(Option::is_some).map_or(0, |i| i + 1)]
 }
 
 /// A new node that takes an old one's place takes its name, too.

@@ -17,6 +17,7 @@ use kiln_tensor::Datum;
 /// See the module.
 pub struct Fold {
     context: Context,
+    most: u64,
     left: Cell<u64>,
 }
 
@@ -26,13 +27,18 @@ impl Fold {
         let tensor_bytes = limits.fold_bytes.min(limits.tensor_bytes);
         let loop_trips = limits.loop_trips.min(1 << 10);
         let context = Context::new(Limits { tensor_bytes, loop_trips, ..limits.clone() });
-        Self { context, left: Cell::new(limits.fold_total_bytes) }
+        let most = limits.fold_total_bytes;
+        Self { context, most, left: Cell::new(most) }
     }
 }
 
 impl Rewrite for Fold {
     fn name(&self) -> &'static str {
         "fold"
+    }
+
+    fn begin(&self) {
+        self.left.set(self.most);
     }
 
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {

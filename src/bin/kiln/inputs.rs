@@ -89,6 +89,11 @@ fn widened(tensor: Tensor, declared: &Type) -> Tensor {
 }
 
 impl Feeding {
+    /// All inputs from an `.npz` or a folder.
+    pub fn from(inputs: String) -> Self {
+        Self { inputs: Some(inputs), ..Self::default() }
+    }
+
     /// Whether any input is given.
     pub fn is_given(&self) -> bool {
         self.inputs.is_some() || !self.input.is_empty()

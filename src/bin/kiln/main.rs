@@ -24,6 +24,7 @@ mod machine;
 mod ops;
 mod optimize;
 mod options;
+mod prove;
 mod report;
 mod run;
 mod show;

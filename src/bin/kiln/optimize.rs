@@ -9,13 +9,15 @@ use kiln::Options;
 use crate::failure::{Failure, note};
 use crate::inputs::checked_dims;
 use crate::options::{Passing, Reading, number};
+use crate::prove::{self, Proving};
 use crate::{files, report};
 
 /// Optimize a model and write it as ONNX
 #[derive(Flags, Debug)]
 #[command(after_help = "Examples:\n  \
     kiln optimize model.onnx -o fast.onnx\n  \
-    kiln optimize model.onnx -o fast.onnx --dim batch=8 --report report.json")]
+    kiln optimize model.onnx -o fast.onnx --dim batch=8 --report report.json\n  \
+    kiln optimize model.onnx -o fast.onnx --check --inputs samples.npz")]
 pub struct Args {
     /// The ONNX file; - is stdin
     model: String,
@@ -31,6 +33,8 @@ pub struct Args {
     /// Write what each pass did
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
+    #[command(flatten)]
+    proving: Proving,
     #[command(flatten)]
     passing: Passing,
     #[command(flatten)]
@@ -49,7 +53,17 @@ pub fn main(args: Args) -> Result<(), Failure> {
         skip: args.passing.skip.clone(),
         ..Options::default()
     };
-    let (graph, done) = model.optimize(&options).map_err(|e| e.in_file(&args.model))?;
+    let (graph, done, proof) = match args.proving.check {
+        false => {
+            let (graph, done) = model.optimize(&options).map_err(|e| e.in_file(&args.model))?;
+            (graph, done, None)
+        }
+        true => {
+            let mut checked = args.proving.prove(&model, &options)?;
+            let (graph, done) = (std::mem::take(&mut checked.graph), checked.report.clone());
+            (graph, done, Some(checked))
+        }
+    };
     let bytes = model.export(&graph).map_err(|e| e.in_file(&args.model))?;
     if let Some(path) = &args.ir {
         files::write(path, kiln_ir::text::print(&graph).as_bytes())?;
@@ -65,7 +79,11 @@ pub fn main(args: Args) -> Result<(), Failure> {
         files::write(&args.output, &bytes)?;
         out.write_all(report::text(&done).as_bytes())?;
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    match proof {
+        Some(checked) => prove::tell(&model, &checked, &args.output),
+        None => Ok(()),
+    }
 }
 
 /// Refuses outputs that are the input, and formats that are not there.

@@ -1,0 +1,24 @@
+//! The same numbers by fewer or cheaper steps.
+
+pub mod cast_chain;
+pub mod clip_chain;
+pub mod matmul_scale;
+pub mod matmul_transpose;
+pub mod pad_window;
+pub mod reshape_chain;
+pub mod scalar_chain;
+
+use kiln_ir::Rewrite;
+
+/// The rules of the phase.
+pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
+    vec![
+        Box::new(cast_chain::CastChain),
+        Box::new(clip_chain::ClipChain),
+        Box::new(reshape_chain::ReshapeChain),
+        Box::new(scalar_chain::ScalarChain),
+        Box::new(matmul_transpose::MatMulTranspose),
+        Box::new(matmul_scale::MatMulScale),
+        Box::new(pad_window::PadWindow),
+    ]
+}

@@ -1,0 +1,118 @@
+//! Scales a product by its own factor.
+//!
+//! ```text
+//! p = MatMul(a, b)
+//! y = Mul(p, 0.125)     =>   y = com.microsoft.FusedMatMul(a, b) {alpha=0.125}
+//! ```
+//!
+//! Saves a pass over the product, or over an operand that is scaled before. Not exact: sums are
+//! scaled and not their terms.
+
+use kiln_ir::ops::matmul::MatMul;
+use kiln_ir::{Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
+
+use crate::forms::{Forms, fits_into, scalar};
+
+/// See the module.
+pub struct MatMulScale;
+
+impl Rewrite for MatMulScale {
+    fn name(&self) -> &'static str {
+        "matmul_scale"
+    }
+
+    fn exact(&self) -> bool {
+        false
+    }
+
+    fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
+        if let Op::MatMul(m) = g.op(root) {
+            return Ok(scaled_operand(g, root, *m));
+        }
+        let Some((p, c)) = scaled(g, root.first()) else { return Ok(None) };
+        let Op::MatMul(m) = g.op(p.node) else { return Ok(None) };
+        let alpha = (f64::from(m.alpha) * c) as f32;
+        if !alpha.is_normal() {
+            return Ok(None);
+        }
+        let inputs: Vec<_> = g.inputs_of(p.node).into_iter().map(|v| v.map(Source::from)).collect();
+        let mut e = Edit::default();
+        let y = e.node(MatMul { alpha, ..*m }, &inputs);
+        e.replace(root.first(), y);
+        e.absorb(p);
+        Ok(Some(e))
+    }
+}
+
+/// The product with the factor of an operand as its own.
+fn scaled_operand(g: &Graph, root: NodeId, m: MatMul) -> Option<Edit> {
+    let mut inputs = g.inputs_of(root);
+    let (i, (x, c)) = (0..2).find_map(|i| Some((i, scaled(g, (*inputs.get(i)?)?)?)))?;
+    let scaled = inputs[i]?;
+    // Scaling a small operand costs less than the passes that a changed product might miss.
+    if g.readers(scaled).count() > 1 || g.is_output(scaled) {
+        return None;
+    }
+    let alpha = (f64::from(m.alpha) * c) as f32;
+    if !alpha.is_normal() {
+        return None;
+    }
+    inputs[i] = Some(x);
+    let inputs: Vec<_> = inputs.into_iter().map(|v| v.map(Source::from)).collect();
+    let mut e = Edit::default();
+    let y = e.node(MatMul { alpha, ..m }, &inputs);
+    e.replace(root.first(), y);
+    e.absorb(scaled);
+    Some(e)
+}
+
+/// What is scaled, and by how much.
+fn scaled(g: &Graph, v: Value) -> Option<(Value, f64)> {
+    thread_local! {
+        static FORMS: Forms = Forms::new(&["Mul(x, $c)", "Div(x, $d)"]);
+    }
+    let m = FORMS.with(|f| f.find_value(g, v))?;
+    let x = m.get("x").filter(|x| g.constant_of(*x).is_none())?;
+    let is_float = g.ty(x).as_tensor().is_ok_and(|t| t.dtype.is_float());
+    let number = |name| {
+        let c = m.get(name).filter(|c| fits_into(g, *c, x))?;
+        scalar(g, c).filter(|_| is_float)
+    };
+    match number("c") {
+        Some(c) => Some((x, c)),
+        None => Some((x, 1.0 / number("d")?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::testing::check;
+
+    #[test]
+    fn takes_factors_from_before_and_behind() {
+        check(
+            &MatMulScale,
+            "h = f32[]{0.5}\nf = f32[]{4.0}\ns = Mul(h, a: f32[N,2,3])\np = MatMul(s, b: f32[N,3,4])\n\
+             y = Div(p, f)\nreturn y",
+            expect![[r#"
+                a: f32[N,2,3]
+                b: f32[N,3,4]
+                y = com.microsoft.FusedMatMul(a, b) {alpha=0.125}
+                return y
+            "#]],
+        );
+    }
+
+    #[test]
+    fn keeps_vectors_and_operands_that_others_read() {
+        check(
+            &MatMulScale,
+            "v = f32[3]{1.0, 2.0, 3.0}\nh = f32[]{0.5}\ns = Mul(a: f32[N,2,3], v)\nr = Mul(c: f32[N,3,4], h)\n\
+             y = MatMul(s, r)\nz = Relu(r)\nreturn y, z",
+            expect!["(unchanged)\n"],
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! Patterns that mean the same, and what rules ask of constants.
+
+use kiln_ir::{Graph, Match, NodeId, Pattern, Value};
+use kiln_tensor::Tensor;
+
+/// The ways in which exporters write one thing.
+pub(crate) struct Forms(Vec<Pattern>);
+
+impl Forms {
+    /// # Panics
+    /// Where a text is no pattern: it is the pass's.
+    pub(crate) fn new(texts: &[&str]) -> Self {
+        let parse = |t: &&str| t.parse().unwrap_or_else(|e| panic!("invariant: {e}"));
+        Self(texts.iter().map(parse).collect())
+    }
+
+    /// The first form that the node has.
+    pub(crate) fn find(&self, g: &Graph, root: NodeId) -> Option<Match> {
+        self.0.iter().find_map(|p| p.find(g, root))
+    }
+
+    /// The first form that the value has.
+    pub(crate) fn find_value(&self, g: &Graph, v: Value) -> Option<Match> {
+        self.0.iter().find_map(|p| p.find_value(g, v))
+    }
+}
+
+/// The number that all elements of a constant are; `None` for an empty one.
+pub(crate) fn uniform(g: &Graph, v: Value) -> Option<f64> {
+    let all = g.constant_of(v)?.to_vec::<f64>().ok()?;
+    let first = *all.first()?;
+    all.iter().all(|x| *x == first).then_some(first)
+}
+
+/// The elements of a constant as integers.
+pub(crate) fn ints(g: &Graph, v: Value) -> Option<Vec<i64>> {
+    g.constant_of(v)?.to_vec::<i64>().ok()
+}
+
+/// A constant of one element, as a scalar.
+pub(crate) fn scalar(g: &Graph, v: Value) -> Option<f64> {
+    let t = g.constant_of(v).filter(|t| t.len() == 1)?;
+    t.to_vec::<f64>().ok()?.first().copied()
+}
+
+/// Whether `v`, broadcast to the shape of `to`, adds no axis and stretches none of `to`'s.
+pub(crate) fn fits_into(g: &Graph, v: Value, to: Value) -> bool {
+    let dims = |v| g.ty(v).as_tensor().ok().and_then(|t| t.shape.clone());
+    let (Some(small), Some(large)) = (dims(v), dims(to)) else { return false };
+    small.len() <= large.len()
+        && small
+            .iter()
+            .rev()
+            .zip(large.iter().rev())
+            .all(|(s, l)| s.as_const() == Some(1) || s == l)
+}
+
+/// A constant in the shape of per-channel factors, `[C]`, where it is one for values with the
+/// channels at `axis` of `rank`, or a single number.
+pub(crate) fn per_channel(
+    t: &Tensor,
+    channels: usize,
+    axis: usize,
+    rank: usize,
+) -> Option<Vec<f64>> {
+    let all = t.to_vec::<f64>().ok()?;
+    if t.rank() > rank {
+        return None;
+    }
+    if all.len() == 1 {
+        return Some(vec![all[0]; channels]);
+    }
+    let at = (axis + t.rank()).checked_sub(rank)?;
+    let others_are_one = t.shape().iter().enumerate().all(|(i, &n)| i == at || n == 1);
+    (others_are_one && t.shape()[at] == channels).then_some(all)
+}

@@ -1,0 +1,263 @@
+//! The judge that trusts no rule: it calculates both sides of every edit and compares.
+//!
+//! Before the first pass the untouched graph is run by the definitions of its operators, and
+//! every value is kept. An edit promises that the values at its border stay what they are; so
+//! only its new nodes have to be calculated, from kept values, to hold it to that.
+
+use std::collections::{HashMap, HashSet};
+
+use kiln_ir::rewrite::{Judge, Proposal, Ruling};
+use kiln_ir::{Context, Error, Graph, NodeId, Op, Operator, Result, Value, eval};
+use kiln_tensor::Datum;
+
+use crate::closeness::{Bound, Gap};
+
+/// Values for the inputs of a graph, in their order.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// What it is, for messages.
+    pub name: String,
+    /// The values.
+    pub inputs: Vec<Datum>,
+    /// Whether it holds infinities, NaN or numbers near the ends of their type: only rules that
+    /// promise every bit are held to it.
+    pub extreme: bool,
+}
+
+/// An edit that changed a value.
+#[derive(Clone, Debug)]
+pub struct Culprit {
+    /// The rule.
+    pub rule: &'static str,
+    /// The node at which it fired.
+    pub root: String,
+    /// What differs, and on which sample.
+    pub reason: String,
+    /// The nodes that went, with what they read as inputs.
+    pub before: Graph,
+    /// The nodes that came in their place.
+    pub after: Graph,
+    /// Values of the inputs of `before`, on which the two differ.
+    pub inputs: Vec<Datum>,
+}
+
+/// The judge. It drops what changes a value, and remembers it.
+pub struct Proof {
+    context: Context,
+    recordings: Vec<Recording>,
+    denied: HashSet<(&'static str, String)>,
+    culprits: Vec<Culprit>,
+}
+
+struct Recording {
+    sample: Sample,
+    values: HashMap<Value, Datum>,
+    outputs: Vec<Datum>,
+}
+
+impl Proof {
+    /// A judge without samples: it admits everything, and compares nothing.
+    pub fn new(context: Context) -> Self {
+        Self { context, recordings: vec![], denied: HashSet::new(), culprits: vec![] }
+    }
+
+    /// Runs the untouched graph on a sample and keeps every value.
+    ///
+    /// An error: the graph itself fails on this sample, which then proves nothing.
+    pub fn record(&mut self, g: &Graph, sample: Sample) -> Result<()> {
+        let mut values: HashMap<_, _> = g.inputs().zip(sample.inputs.iter().cloned()).collect();
+        let outputs = eval::run_with(g, &self.context, sample.inputs.clone(), &mut |v, datum| {
+            values.insert(v, datum.clone());
+        })?;
+        self.recordings.push(Recording { sample, values, outputs });
+        Ok(())
+    }
+
+    /// How many samples it holds.
+    pub fn samples(&self) -> usize {
+        self.recordings.len()
+    }
+
+    /// Never lets the rule fire at the node again.
+    pub fn deny(&mut self, rule: &'static str, root: &str) {
+        self.denied.insert((rule, root.to_owned()));
+    }
+
+    /// What was dropped.
+    pub fn culprits(&self) -> &[Culprit] {
+        &self.culprits
+    }
+
+    /// The samples, with what the untouched graph gives for each.
+    pub fn expected(&self) -> impl Iterator<Item = (&Sample, &[Datum])> {
+        self.recordings.iter().map(|r| (&r.sample, r.outputs.as_slice()))
+    }
+}
+
+impl Judge for Proof {
+    fn admits(&mut self, rule: &'static str, root: &str) -> bool {
+        self.denied.is_empty() || !self.denied.contains(&(rule, root.to_owned()))
+    }
+
+    fn takes_all(&self) -> bool {
+        true
+    }
+
+    fn judge(&mut self, g: &Graph, proposal: &Proposal<'_>) -> Ruling {
+        let mut ruling = Ruling::default();
+        let mut wrong = None;
+        for (i, recording) in self.recordings.iter_mut().enumerate() {
+            let gap = recording.gap(g, &self.context, proposal);
+            ruling.checked |= gap.compared;
+            if gap.largest > ruling.max_error || gap.largest.is_nan() {
+                ruling.max_error = gap.largest;
+            }
+            if let Some(fault) = gap.fault {
+                wrong = Some((i, format!("sample `{}`: {fault}", recording.sample.name)));
+                break;
+            }
+        }
+        if let Some((i, reason)) = wrong {
+            let root = g.node(proposal.root).name.to_string();
+            self.deny(proposal.rule, &root);
+            let (rule, why) = (proposal.rule, reason.clone());
+            self.culprits.extend(self.recordings[i].culprit(g, proposal).map(
+                |(before, after, inputs)| Culprit {
+                    rule,
+                    root,
+                    reason: why,
+                    before,
+                    after,
+                    inputs,
+                },
+            ));
+            ruling.dropped = Some(reason);
+        }
+        ruling
+    }
+}
+
+impl Recording {
+    /// Calculates the new nodes and compares what takes the place of old values.
+    fn gap(&mut self, g: &Graph, cx: &Context, proposal: &Proposal<'_>) -> Gap {
+        let mut gap = Gap::default();
+        for &n in proposal.made {
+            match self.run(g, cx, n) {
+                Ok(true) => {}
+                // A value that was never calculated, behind a branch that was not taken.
+                Ok(false) => return gap,
+                Err(e) => {
+                    let name = &g.node(n).name;
+                    return Gap::fault(format!("the new node `{name}` fails: {e}"));
+                }
+            }
+        }
+        if self.sample.extreme && !proposal.exact {
+            return gap;
+        }
+        for (old, new) in proposal.replaced {
+            let (Some(want), Some(got)) = (self.get(g, *old), self.get(g, *new)) else { continue };
+            let bound = if proposal.exact { Bound::Bits } else { Bound::Rounding };
+            gap.merge(Gap::between(&want, &got, bound).at(&g.node(old.node).name));
+        }
+        gap
+    }
+
+    fn get(&self, g: &Graph, v: Value) -> Option<Datum> {
+        let constant = || g.constant_of(v).map(|t| t.clone().into());
+        constant().or_else(|| self.values.get(&v).cloned())
+    }
+
+    /// Calculates a node; false where an operand is not known.
+    fn run(&mut self, g: &Graph, cx: &Context, node: NodeId) -> Result<bool> {
+        if matches!(g.op(node), Op::Const(_)) {
+            return Ok(true);
+        }
+        let operands: Vec<_> =
+            g.inputs_of(node).into_iter().map(|v| v.map(|v| self.get(g, v))).collect();
+        if operands.iter().any(|o| matches!(o, Some(None))) {
+            return Ok(false);
+        }
+        let seen: Vec<_> = operands.iter().map(|o| o.as_ref().and_then(Option::as_ref)).collect();
+        let made = g.op(node).eval(cx, &seen)?;
+        self.values.extend(g.outputs_of(node).zip(made));
+        Ok(true)
+    }
+
+    /// Both sides of an edit as graphs of the same inputs, and values for these.
+    fn culprit(&self, g: &Graph, proposal: &Proposal<'_>) -> Option<(Graph, Graph, Vec<Datum>)> {
+        let old: HashSet<_> = proposal.absorbed.iter().copied().chain([proposal.root]).collect();
+        let new: HashSet<_> = proposal.made.iter().copied().collect();
+        let (before, after): (Vec<_>, Vec<_>) = proposal.replaced.iter().copied().unzip();
+        let mut border = border(g, &before, &old);
+        for v in border_of_more(g, &after, &new, &border) {
+            border.push(v);
+        }
+        let inputs = border.iter().map(|&v| self.get(g, v)).collect::<Option<Vec<_>>>()?;
+        let sides = [(before, old), (after, new)];
+        let [before, after] = sides.map(|(outputs, inner)| part(g, &border, &outputs, &inner));
+        Some((before.ok()?, after.ok()?, inputs))
+    }
+}
+
+/// What the nodes of `inner` that `outputs` need read from outside, constants left out.
+fn border(g: &Graph, outputs: &[Value], inner: &HashSet<NodeId>) -> Vec<Value> {
+    let mut open: Vec<Value> = outputs.iter().rev().copied().collect();
+    let (mut border, mut seen) = (Vec::new(), HashSet::new());
+    while let Some(v) = open.pop() {
+        if g.constant_of(v).is_some() || !seen.insert(v) {
+            continue;
+        }
+        match inner.contains(&v.node) {
+            true => open.extend(g.inputs_of(v.node).into_iter().rev().flatten()),
+            false => border.push(v),
+        }
+    }
+    border
+}
+
+fn border_of_more(
+    g: &Graph,
+    outputs: &[Value],
+    inner: &HashSet<NodeId>,
+    known: &[Value],
+) -> Vec<Value> {
+    let mut more = border(g, outputs, inner);
+    more.retain(|v| !known.contains(v));
+    more
+}
+
+/// The nodes of `inner` that `outputs` need, as a graph with `border` as its inputs.
+fn part(g: &Graph, border: &[Value], outputs: &[Value], inner: &HashSet<NodeId>) -> Result<Graph> {
+    let mut out = Graph::new();
+    let mut made: HashMap<Value, Value> = HashMap::new();
+    for (i, &v) in border.iter().enumerate() {
+        made.insert(v, out.input(&format!("x{i}"), g.ty(v).clone()));
+    }
+    for id in g.order()? {
+        if let Op::Const(c) = g.op(id) {
+            let name = &g.node(id).name;
+            // Only those that a part reads; the rest is swept below by not being connected.
+            if reads(g, id, inner) || outputs.contains(&id.first()) {
+                made.insert(id.first(), out.constant(name, c.0.as_ref().clone()));
+            }
+        } else if inner.contains(&id) {
+            let operands: Option<Vec<_>> = (g.inputs_of(id).into_iter())
+                .map(|v| v.map_or(Some(None), |v| made.get(&v).copied().map(Some)))
+                .collect();
+            let Some(operands) = operands else { continue };
+            let node = out.add(&g.node(id).name, g.op(id).clone(), &operands)?;
+            made.extend(g.outputs_of(id).zip(out.outputs_of(node)));
+        }
+    }
+    let find = |(i, v): (usize, &Value)| {
+        let v = made.get(v).copied();
+        v.map(|v| (format!("y{i}").into(), v)).ok_or_else(|| Error::bug("a part without its end"))
+    };
+    out.set_outputs(outputs.iter().enumerate().map(find).collect::<Result<_>>()?);
+    Ok(out)
+}
+
+fn reads(g: &Graph, constant: NodeId, inner: &HashSet<NodeId>) -> bool {
+    g.readers(constant.first()).any(|(n, _)| inner.contains(&n))
+}
