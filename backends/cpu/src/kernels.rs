@@ -2,6 +2,7 @@
 
 mod attention;
 mod conv;
+mod depthwise;
 mod elementwise;
 mod gemm;
 mod gemv;
@@ -24,6 +25,7 @@ use crate::kernel::Row;
 /// Every kernel; the first row that takes a node runs it.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
     let all = [
+        depthwise::ROWS,
         conv::ROWS,
         matmul::ROWS,
         attention::ROWS,

@@ -58,7 +58,8 @@ pub(super) static ROWS: &[Row] = &[
              c = f32[]{0.5}\n t = Add(x, b)\n u = Sigmoid(t)\n v = Mul(t, u)\n w = Mul(v, s)\n \
              y = Sub(w, c)\n return y\n}}\nreturn y",
             "x: f32[4,9]\nz: f32[4,9]\nm: bool[9]\n\
-             y, s = ai.kiln.Region(x, z, m) {body=graph {\n x: f32[..]\n z: f32[..]\n m: bool[..]\n \
+             y, s = ai.kiln.Region(x, z, m) {body=graph {\n x: f32[..]\n z: f32[..]\n \
+             m: bool[..]\n \
              s = Add(x, z)\n g = Greater(x, z)\n n = Not(m)\n o = Or(g, n)\n k = Cast(o) {to=1}\n \
              p = Where(m, s, z)\n y = Add(p, k)\n return y, s\n}}\nq = Exp(s)\nreturn y, q",
             // A chain through which the operand's own memory serves.
