@@ -1,24 +1,31 @@
 //! Lints: what exporters get wrong in models that are valid and run.
 //!
 //! ```text
-//! LINTS ─ find(graph) ─ Finding      one file per lint; bodies of nodes are not searched
+//! LINTS ─ find(graph) ─ Finding      one file per lint; the bodies of nodes are searched too
+//! repairs of the importer ─ Finding  nodes that break the specification
 //! ```
 //!
 //! A lint fires only where the graph itself proves the fault: what depends on the data that a
 //! model was trained on, and leaves no trace in the file, cannot be found here.
 
-use kiln_ir::{Graph, NodeId, NodeInfo, Op, Value};
+use std::sync::Arc;
+
+use kiln_ir::{Attr, Graph, NodeId, NodeInfo, Op, Operator, Value};
 
 use crate::Model;
 
 mod f32_thresholds;
 mod fixed_divisor;
 mod gp_in_f32;
+mod greatest_norm;
 mod knn_weights;
 mod lost_categories;
 mod lost_missing;
 mod lost_targets;
 mod nearest_knot;
+mod raw_scores;
+mod sublinear_tf;
+mod swapped_scores;
 
 /// What a lint found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,11 +55,15 @@ const LINTS: &[Lint] = &[
     f32_thresholds::LINT,
     fixed_divisor::LINT,
     gp_in_f32::LINT,
+    greatest_norm::LINT,
     knn_weights::LINT,
     lost_categories::LINT,
     lost_missing::LINT,
     lost_targets::LINT,
     nearest_knot::LINT,
+    raw_scores::LINT,
+    sublinear_tf::LINT,
+    swapped_scores::LINT,
 ];
 
 /// Looks for what exporters are known to get wrong; the findings come in the order of the nodes.
@@ -66,23 +77,58 @@ const LINTS: &[Lint] = &[
 /// # }
 /// ```
 pub fn lint(model: &Model) -> Vec<Finding> {
-    check(model.graph(), model.producer())
+    let mut findings = check(model.graph(), model.producer());
+    findings.extend(model.repairs().iter().map(|r| Finding {
+        lint: "mixed_floats",
+        node: r.node.clone(),
+        what: r.what.clone(),
+        help: "cast in the model where types differ: other runtimes refuse it",
+    }));
+    findings.sort_by_key(|f| f.node.index);
+    findings
 }
 
 fn check(g: &Graph, producer: &str) -> Vec<Finding> {
-    let mut findings = vec![];
-    for l in LINTS {
-        if l.producers.is_empty() || l.producers.iter().any(|p| producer.contains(p)) {
-            findings.extend((l.find)(g).into_iter().map(|(node, what)| Finding {
-                lint: l.name,
-                node: g.info_of(node),
-                what,
-                help: l.help,
-            }));
-        }
-    }
+    let heard =
+        |l: &&Lint| l.producers.is_empty() || l.producers.iter().any(|p| producer.contains(p));
+    let lints: Vec<&Lint> = LINTS.iter().filter(heard).collect();
+    let mut findings = search(g, &lints);
     findings.sort_by_key(|f| f.node.index);
     findings
+}
+
+/// What lints find in a graph and in the bodies of its nodes.
+fn search(g: &Graph, lints: &[&Lint]) -> Vec<Finding> {
+    let mut findings = vec![];
+    for l in lints {
+        findings.extend((l.find)(g).into_iter().map(|(node, what)| Finding {
+            lint: l.name,
+            node: g.info_of(node),
+            what,
+            help: l.help,
+        }));
+    }
+    for id in g.nodes() {
+        for f in bodies(g.op(id)).iter().flat_map(|body| search(body, lints)) {
+            let holder = g.info_of(id);
+            let what = format!("{} (in a body of `{}`, {})", f.what, holder.name, holder.op);
+            let node = NodeInfo { index: holder.index, ..f.node };
+            findings.push(Finding { node, what, ..f });
+        }
+    }
+    findings
+}
+
+fn bodies(op: &Op) -> Vec<Arc<Graph>> {
+    // The attributes of a forest are many, and no body is among them.
+    if matches!(op, Op::TreeEnsemble(_)) {
+        return vec![];
+    }
+    let body = |(_, attr): (&str, &Attr)| match attr {
+        Attr::Graph(body) => Some(body.clone()),
+        _ => None,
+    };
+    op.attrs().iter().filter_map(body).collect()
 }
 
 /// The nodes for which `wrong` knows a fault.
@@ -173,6 +219,20 @@ mod tests {
     #[test]
     fn names_are_unique_and_sorted() {
         assert!(LINTS.is_sorted_by(|a, b| a.name < b.name));
+    }
+
+    #[test]
+    fn bodies_are_searched() {
+        let text = format!(
+            "c: bool[]\na: f32[N,3]\ny = If(c, a) {{captures=1, \
+             then_branch=graph {{\n{}return v\n}}, \
+             else_branch=graph {{\nx: f32[N,3]\nz = Neg(x)\nreturn z\n}}}}\nreturn y",
+            forest(1, &[(0, 1.0, false)], ", n_targets=3"),
+        );
+        let g = kiln_ir::text::parse(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let [found] = &check(&g, "")[..] else { panic!("one finding") };
+        assert_eq!((found.lint, &*found.node.name), ("lost_targets", "v"));
+        assert!(found.what.ends_with("are constant (in a body of `y`, If)"), "{}", found.what);
     }
 
     #[test]

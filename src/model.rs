@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use kiln_ir::{Error, Graph, Limits, Result, Type, Value};
-use kiln_onnx::Resolver;
+use kiln_onnx::{Repair, Resolver};
 
 use crate::bind;
 use crate::builder::{self, Options};
@@ -18,6 +18,7 @@ pub struct Model {
     pub(crate) graph: Graph,
     name: String,
     warnings: Vec<String>,
+    repairs: Vec<Repair>,
     ir_version: i64,
     opsets: BTreeMap<String, i64>,
     producer: String,
@@ -78,6 +79,7 @@ impl Model {
             graph: i.graph,
             name,
             warnings: i.warnings,
+            repairs: i.repairs,
             ir_version: i.ir_version,
             opsets: i.opsets,
             producer: i.producer,
@@ -98,6 +100,11 @@ impl Model {
     /// What was odd in the file and put right.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The nodes that break the specification and were read as they must be meant.
+    pub(crate) fn repairs(&self) -> &[Repair] {
+        &self.repairs
     }
 
     /// The IR version of the file.

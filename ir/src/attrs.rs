@@ -197,6 +197,8 @@ const DTYPES: &[(i64, DType)] = &[
     (24, DType::F8E8M0),
     (25, DType::U2),
     (26, DType::I2),
+    (27, DType::F6E2M3),
+    (28, DType::F6E3M2),
 ];
 
 impl AttrValue for DType {

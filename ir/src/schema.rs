@@ -208,6 +208,7 @@ pub fn split(name: &str) -> (&str, &str) {
 }
 
 /// A node as it is written, before a row reads it.
+#[derive(Clone, Debug)]
 pub struct NodeSpec<'a> {
     /// The operator, led by its domain.
     pub op: &'a str,

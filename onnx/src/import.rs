@@ -19,6 +19,7 @@ use crate::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     SparseTensorProto, ValueInfoProto,
 };
+use crate::repair::{self, Repair};
 use crate::tensor::{sparse_from_proto, tensor_from_proto};
 use crate::types::{symbol, type_from_proto};
 
@@ -29,6 +30,8 @@ pub struct Imported {
     pub graph: Graph,
     /// What was odd and put right.
     pub warnings: Vec<String>,
+    /// The nodes that break the specification and were read as they must be meant.
+    pub repairs: Vec<Repair>,
     /// The IR version of the file.
     pub ir_version: i64,
     /// The versions of the domains that the file imports; the default domain is `ai.onnx`.
@@ -54,8 +57,10 @@ pub fn import(model: &ModelProto, resolver: &Resolver, limits: &Limits) -> Resul
         functions,
         free: FreeNames::default(),
         warnings: Vec::new(),
+        repairs: Vec::new(),
         limits,
         made: 0,
+        at: 0,
         dense_left: limits.within(proto.encoded_len() as u64).memory_bytes,
     };
     let graph = importer.main(proto, &opsets)?;
@@ -64,6 +69,7 @@ pub fn import(model: &ModelProto, resolver: &Resolver, limits: &Limits) -> Resul
     Ok(Imported {
         graph,
         warnings: importer.warnings,
+        repairs: importer.repairs,
         ir_version: model.ir_version.unwrap_or_default(),
         opsets: opsets.into_iter().map(named).collect(),
         producer: [&model.producer_name, &model.producer_version]
@@ -143,8 +149,11 @@ struct Importer<'a> {
     functions: Functions<'a>,
     free: FreeNames,
     warnings: Vec<String>,
+    repairs: Vec<Repair>,
     limits: &'a Limits,
     made: usize,
+    /// The place of the main graph's node that is being read.
+    at: usize,
     /// Bytes that sparse tensors may still take in their dense form.
     dense_left: u64,
 }
@@ -209,9 +218,11 @@ impl<'a> Importer<'a> {
         for i in order::sorted(&proto.node, &mut self.free) {
             let node = &proto.node[i];
             scope.graph.set_origin(vec![i as u32]);
+            self.at = i;
             self.node(&mut scope, node).map_err(|e| e.at(|| place(i, node, &scope)))?;
         }
         self.outputs(&mut scope, &proto.output, true)?;
+        self.warnings.extend(repair::warning(&self.repairs));
         Ok(scope.graph)
     }
 
@@ -271,7 +282,7 @@ impl<'a> Importer<'a> {
                     "output `{name}` is declared {}, but it is {}: cast to the declared type",
                     want.dtype, got.dtype
                 ));
-                v = cast_to(scope, name, v, want.dtype)?;
+                v = repair::cast(&mut scope.graph, name, v, want.dtype)?;
             }
             outputs.push((name.into(), v));
         }
@@ -315,7 +326,11 @@ impl<'a> Importer<'a> {
         let named = node.output.iter().rposition(|o| !o.is_empty()).map_or(0, |i| i + 1);
         let name = node.output.iter().find(|o| !o.is_empty()).map_or("", String::as_str);
         let spec = NodeSpec { op: &op, opset, name, inputs, attrs, outputs: named };
-        schema::add(&mut scope.graph, spec)
+        let (values, repaired) = repair::add(&mut scope.graph, spec)?;
+        if let Some(what) = repaired {
+            self.repairs.push(Repair { node: place(self.at, node, scope), what });
+        }
+        Ok(values)
     }
 
     /// The attributes of a node and the outer values that its bodies read.
@@ -505,13 +520,6 @@ fn without(node: &NodeProto, absent: &HashSet<&str>) -> Option<NodeProto> {
         node.input.iter_mut().filter(|n| gone(n)).for_each(String::clear);
         node
     })
-}
-
-fn cast_to(scope: &mut Scope<'_>, name: &str, v: Value, to: DType) -> Result<Value> {
-    let attrs = Attrs::default().with("to", i64::from(crate::tensor::dtype_to_onnx(to)));
-    let spec =
-        NodeSpec { op: "Cast", opset: i64::MAX, name, inputs: vec![Some(v)], attrs, outputs: 1 };
-    Ok(schema::add(&mut scope.graph, spec)?[0])
 }
 
 /// What an error says of a node that has not been made.

@@ -24,6 +24,7 @@ mod packed;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod proto;
+mod repair;
 pub mod tensor;
 pub mod types;
 mod version;
@@ -34,4 +35,5 @@ pub use decode::{decode, open};
 pub use export::{export, export_bytes};
 pub use external::Resolver;
 pub use import::{Imported, import};
+pub use repair::Repair;
 pub use tensor::{sparse_from_proto, tensor_from_proto, tensor_to_proto};

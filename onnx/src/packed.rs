@@ -7,7 +7,8 @@ use kiln_tensor::DType;
 pub fn packed_len(dtype: DType, len: usize) -> Option<usize> {
     match dtype.bits() {
         0 => None,
-        bits if bits < 8 => Some(len.div_ceil(8 / bits)),
+        // In 128 bits no length overflows.
+        bits if bits < 8 => usize::try_from((len as u128 * bits as u128).div_ceil(8)).ok(),
         bits => len.checked_mul(bits / 8),
     }
 }
@@ -15,9 +16,11 @@ pub fn packed_len(dtype: DType, len: usize) -> Option<usize> {
 /// The first `len` elements of `packed`, one byte each, signed ones sign-extended.
 pub fn unpack(dtype: DType, packed: &[u8], len: usize) -> Vec<u8> {
     let bits = dtype.bits();
-    let per_byte = 8 / bits;
     let element = |i: usize| {
-        let high = packed[i / per_byte] << (8 - bits - i % per_byte * bits);
+        let (at, shift) = (i * bits / 8, i * bits % 8);
+        let next = if shift + bits > 8 { packed[at + 1] } else { 0 };
+        let window = u16::from_le_bytes([packed[at], next]) >> shift;
+        let high = (window as u8) << (8 - bits);
         match dtype.is_signed() {
             true => ((high as i8) >> (8 - bits)) as u8,
             false => high >> (8 - bits),
@@ -30,10 +33,16 @@ pub fn unpack(dtype: DType, packed: &[u8], len: usize) -> Vec<u8> {
 pub fn pack(dtype: DType, elements: &[u8]) -> Vec<u8> {
     let bits = dtype.bits();
     let mask = 0xff >> (8 - bits);
-    let byte = |part: &[u8]| {
-        part.iter().enumerate().fold(0, |byte, (i, &x)| byte | (x & mask) << (i * bits))
-    };
-    elements.chunks(8 / bits).map(byte).collect()
+    let mut packed = vec![0; (elements.len() * bits).div_ceil(8)];
+    for (i, &x) in elements.iter().enumerate() {
+        let (at, shift) = (i * bits / 8, i * bits % 8);
+        let [low, high] = (u16::from(x & mask) << shift).to_le_bytes();
+        packed[at] |= low;
+        if high != 0 {
+            packed[at + 1] |= high;
+        }
+    }
+    packed
 }
 
 #[cfg(test)]
@@ -44,7 +53,7 @@ mod tests {
     fn the_first_element_is_in_the_low_bits() {
         let (m1, m2, m8) = (-1i8 as u8, -2i8 as u8, -8i8 as u8);
         // dtype, packed, elements
-        let cases: [(DType, &[u8], &[u8]); 8] = [
+        let cases: [(DType, &[u8], &[u8]); 10] = [
             (DType::U4, &[0x21, 0x03], &[1, 2, 3]),
             (DType::U4, &[0xf0], &[0, 15]),
             (DType::I4, &[0x8f, 0x07], &[m1, m8, 7]),
@@ -53,6 +62,9 @@ mod tests {
             (DType::U2, &[0b0000_0100, 0b0000_0011][..1], &[0, 1, 0]),
             (DType::I2, &[0b1110_0100, 0b0000_0010], &[0, 1, m2, m1, m2]),
             (DType::I2, &[], &[]),
+            // 0b000001, 0b000010, 0b000011, 0b111111, 0b100000
+            (DType::F6E2M3, &[0b1000_0001, 0b0011_0000, 0b1111_1100, 0x20], &[1, 2, 3, 63, 32]),
+            (DType::F6E3M2, &[0x3f], &[63]),
         ];
         for (dtype, packed, elements) in cases {
             assert_eq!(packed_len(dtype, elements.len()), Some(packed.len()));

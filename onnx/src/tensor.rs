@@ -18,16 +18,12 @@ use crate::proto::{SparseTensorProto, TensorProto};
 /// The element type that ONNX numbers `number`.
 ///
 /// # Errors
-/// *unsupported* for types that kiln has not, *invalid* for numbers that ONNX has not.
+/// *invalid* for numbers that ONNX has not.
 pub fn dtype_from_onnx(number: i32) -> Result<DType> {
     let unknown = || Error::invalid(format!("{number} is no ONNX element type"));
     Ok(match DataType::try_from(number).map_err(|_| unknown())? {
         DataType::Undefined => {
             return Err(Error::invalid("the element type is undefined"));
-        }
-        DataType::Float6e2m3 | DataType::Float6e3m2 => {
-            return Err(Error::unsupported("6-bit floats are not supported")
-                .help("store the tensor as float8 or float16"));
         }
         DataType::Float => DType::F32,
         DataType::Uint8 => DType::U8,
@@ -52,6 +48,8 @@ pub fn dtype_from_onnx(number: i32) -> Result<DType> {
         DataType::Uint4 => DType::U4,
         DataType::Int4 => DType::I4,
         DataType::Float4e2m1 => DType::F4E2M1,
+        DataType::Float6e2m3 => DType::F6E2M3,
+        DataType::Float6e3m2 => DType::F6E3M2,
         DataType::Float8e8m0 => DType::F8E8M0,
         DataType::Uint2 => DType::U2,
         DataType::Int2 => DType::I2,
@@ -84,6 +82,8 @@ pub fn dtype_to_onnx(dtype: DType) -> i32 {
         DType::U4 => DataType::Uint4,
         DType::I4 => DataType::Int4,
         DType::F4E2M1 => DataType::Float4e2m1,
+        DType::F6E2M3 => DataType::Float6e2m3,
+        DType::F6E3M2 => DataType::Float6e3m2,
         DType::F8E8M0 => DataType::Float8e8m0,
         DType::U2 => DataType::Uint2,
         DType::I2 => DataType::Int2,
@@ -97,7 +97,7 @@ pub fn dtype_to_onnx(dtype: DType) -> i32 {
 ///
 /// # Errors
 /// *limit* if the tensor takes more than `limits.tensor_bytes` in memory; *unsupported* for
-/// segments and 6-bit floats; *invalid* if data and shape disagree. All name the tensor.
+/// segments; *invalid* if data and shape disagree. All name the tensor.
 pub fn tensor_from_proto(
     proto: &TensorProto,
     resolver: Option<&Resolver>,
@@ -235,9 +235,13 @@ fn strings(shape: &[usize], data: &[Bytes]) -> Result<Tensor> {
 }
 
 /// `int32_data` holds everything of at most 16 bits: one element, or one packed byte, per entry.
+/// Of 6 bits it holds one element.
 fn bit_patterns(dtype: DType, shape: &[usize], data: &[i32]) -> Result<Tensor> {
     let size = dtype.size();
-    let entries = packed_len(dtype, numel(shape)?).map(|bytes| bytes / size);
+    let entries = match dtype.bits() {
+        6 => Some(numel(shape)?),
+        _ => packed_len(dtype, numel(shape)?).map(|bytes| bytes / size),
+    };
     if entries != Some(data.len()) {
         return Err(wrong_length(dtype, shape, &format!("{} entries in int32_data", data.len())));
     }
@@ -248,6 +252,7 @@ fn bit_patterns(dtype: DType, shape: &[usize], data: &[i32]) -> Result<Tensor> {
         return Err(Error::invalid(format!("entry {x} in int32_data does not fit {dtype}")));
     }
     let raw: Vec<u8> = match size {
+        1 if dtype.bits() == 6 => pack(dtype, &data.iter().map(|&x| x as u8).collect::<Vec<_>>()),
         1 => data.iter().map(|&x| x as u8).collect(),
         _ => data.iter().flat_map(|&x| (x as u16).to_le_bytes()).collect(),
     };
@@ -358,7 +363,7 @@ pub fn tensor_to_proto(tensor: &Tensor, name: &str) -> TensorProto {
 
 #[cfg(test)]
 mod tests {
-    use kiln_tensor::{F8E5M2, I4, U2, bf16, f16};
+    use kiln_tensor::{F6E3M2, F8E5M2, I4, U2, bf16, f16};
 
     use super::*;
     use crate::proto::StringStringEntryProto;
@@ -396,11 +401,11 @@ mod tests {
         for &dtype in DType::ALL {
             assert_eq!(dtype_from_onnx(dtype_to_onnx(dtype)).expect("a dtype"), dtype);
         }
-        let cases = [(1, DType::F32), (10, DType::F16), (16, DType::BF16), (26, DType::I2)];
+        let cases = [(1, DType::F32), (10, DType::F16), (16, DType::BF16), (28, DType::F6E3M2)];
         for (number, dtype) in cases {
             assert_eq!(dtype_from_onnx(number).expect("a dtype"), dtype);
         }
-        for number in [-1, 0, 27, 28, 29] {
+        for number in [-1, 0, 29] {
             assert!(dtype_from_onnx(number).is_err(), "{number}");
         }
     }
@@ -490,6 +495,10 @@ mod tests {
             (ints(DataType::Bool, &[2], &[1, 0]), Tensor::vector(vec![true, false])),
             (ints(DataType::Int4, &[3], &[0x8f, 7]), Tensor::vector(vec![I4(-1), I4(-8), I4(7)])),
             (ints(DataType::Uint2, &[2], &[0b1101]), Tensor::vector(vec![U2(1), U2(3)])),
+            (
+                ints(DataType::Float6e3m2, &[2], &[0x21, 0x1f]),
+                Tensor::vector(vec![F6E3M2(0x21), F6E3M2(0x1f)]),
+            ),
         ];
         for (proto, want) in cases {
             assert_eq!(read(&proto).expect("a tensor"), want);
@@ -525,7 +534,7 @@ mod tests {
             (raw(DataType::Float, &[i64::MAX, i64::MAX], &[0; 4]), "more elements than memory"),
             (raw(DataType::Float, &[1 << 62], &[0; 4]), "takes more than the limit"),
             (raw(DataType::Undefined, &[1], &[0]), "element type is undefined"),
-            (raw(DataType::Float6e2m3, &[1], &[0]), "6-bit floats"),
+            (ints(DataType::Float6e2m3, &[2], &[1]), "1 entries in int32_data"),
             (twice, "data twice"),
             (segment, "segment"),
             (place(7), "unknown data location 7"),

@@ -1,12 +1,12 @@
 //! Nodes that run better as one.
 
-pub mod activation;
-pub mod attention;
 pub mod conv_act;
+pub mod conv_add;
 pub mod conv_affine;
 pub mod conv_bn;
-pub mod norm;
-pub mod norm_affine;
+mod epilogue;
+pub mod matmul_act;
+pub mod matmul_add;
 mod weights;
 
 use kiln_ir::Rewrite;
@@ -14,12 +14,11 @@ use kiln_ir::Rewrite;
 /// The rules of the phase.
 pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
     vec![
-        Box::new(activation::Activation::new()),
-        Box::new(norm::Norm::new()),
-        Box::new(norm_affine::NormAffine),
-        Box::new(attention::Attention),
         Box::new(conv_bn::ConvBn),
         Box::new(conv_affine::ConvAffine),
+        Box::new(conv_add::ConvAdd),
         Box::new(conv_act::ConvAct),
+        Box::new(matmul_add::MatMulAdd),
+        Box::new(matmul_act::MatMulAct),
     ]
 }

@@ -5,6 +5,7 @@
 //! in every report.
 
 mod algebra;
+mod attend;
 mod bisect;
 mod clean;
 mod closeness;
@@ -16,8 +17,11 @@ mod pipeline;
 #[cfg(test)]
 mod planted;
 mod proof;
+mod recognize;
+mod region;
 mod report;
 mod samples;
+mod skip;
 #[cfg(test)]
 mod testing;
 

@@ -7,7 +7,7 @@ use kiln_ir::rewrite::{self, Judge};
 use kiln_ir::{Error, Graph, Limits, NodeId, Op, Result, Rewrite, verify};
 
 use crate::report::{Declined, PassReport, Report};
-use crate::{algebra, clean, fuse};
+use crate::{algebra, attend, clean, fuse, recognize, region, skip};
 
 /// Rules that may run in any order until none fires.
 pub(crate) struct Phase {
@@ -27,10 +27,18 @@ pub(crate) fn phases(limits: &Limits) -> Vec<Phase> {
     vec![
         // First, because every later rule has less to look at, and sees constants as such.
         Phase { name: "clean", rules: clean::rules(limits) },
+        // Before algebra moves the constants by which operators are recognised.
+        Phase { name: "recognize", rules: recognize::rules() },
         // Before fusing, so that fewer spellings of one thing are left.
         Phase { name: "algebra", rules: algebra::rules() },
-        // Last, because fused operators are recognised by fewer rules than their parts.
+        // Before fusing takes the products and their masks for products with a bias.
+        Phase { name: "attend", rules: attend::rules() },
+        // Late, because fused operators are recognised by fewer rules than their parts.
         Phase { name: "fuse", rules: fuse::rules() },
+        // Additions that no product has taken.
+        Phase { name: "skip", rules: skip::rules() },
+        // Last, for what no other operator has taken.
+        Phase { name: "region", rules: region::rules() },
     ]
 }
 

@@ -53,6 +53,8 @@ dtypes! {
     F8E5M2 "f8e5m2" 1 8 Float "5 exponent bits, with infinities.";
     F8E5M2FNUZ "f8e5m2fnuz" 1 8 Float "5 exponent bits, no infinities, no negative zero.";
     F8E8M0 "f8e8m0" 1 8 Float "A power of two: an exponent and nothing else.";
+    F6E2M3 "f6e2m3" 1 6 Float "6-bit float, up to 7.5; one byte each in memory.";
+    F6E3M2 "f6e3m2" 1 6 Float "6-bit float, up to 28; one byte each in memory.";
     F4E2M1 "f4e2m1" 1 4 Float "4-bit float; one byte each in memory.";
     I64 "i64" 8 64 Signed "Signed 64-bit integer.";
     I32 "i32" 4 32 Signed "Signed 32-bit integer.";

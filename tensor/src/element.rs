@@ -4,7 +4,7 @@ use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 use half::{bf16, f16};
 
 use crate::DType;
-use crate::minifloat::{F4E2M1, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0};
+use crate::minifloat::{F4E2M1, F6E2M3, F6E3M2, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0};
 
 /// A fixed-size element; everything but strings.
 pub trait Element:
@@ -61,7 +61,7 @@ macro_rules! elements {
 elements! {
     f64 => F64, f32 => F32, f16 => F16, bf16 => BF16,
     F8E4M3FN => F8E4M3FN, F8E4M3FNUZ => F8E4M3FNUZ, F8E5M2 => F8E5M2, F8E5M2FNUZ => F8E5M2FNUZ,
-    F8E8M0 => F8E8M0, F4E2M1 => F4E2M1,
+    F8E8M0 => F8E8M0, F6E2M3 => F6E2M3, F6E3M2 => F6E3M2, F4E2M1 => F4E2M1,
     i64 => I64, i32 => I32, i16 => I16, i8 => I8, I4 => I4, I2 => I2,
     u64 => U64, u32 => U32, u16 => U16, u8 => U8, U4 => U4, U2 => U2,
     bool => Bool, Complex<f32> => C64, Complex<f64> => C128,
@@ -137,7 +137,8 @@ macro_rules! match_scalar {
              I4 $crate::I4, I2 $crate::I2, U4 $crate::U4, U2 $crate::U2, Bool bool,
              F8E4M3FN $crate::F8E4M3FN, F8E4M3FNUZ $crate::F8E4M3FNUZ,
              F8E5M2 $crate::F8E5M2, F8E5M2FNUZ $crate::F8E5M2FNUZ,
-             F8E8M0 $crate::F8E8M0, F4E2M1 $crate::F4E2M1],
+             F8E8M0 $crate::F8E8M0, F6E2M3 $crate::F6E2M3, F6E3M2 $crate::F6E3M2,
+             F4E2M1 $crate::F4E2M1],
             $T => $body, else $other
         )
     };

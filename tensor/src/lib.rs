@@ -22,6 +22,6 @@ pub use dtype::DType;
 pub use element::{Complex, Element, I2, I4, U2, U4};
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
-pub use minifloat::{F4E2M1, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0};
+pub use minifloat::{F4E2M1, F6E2M3, F6E3M2, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0};
 pub use number::{Float, Number, Scalar};
 pub use tensor::Tensor;

@@ -167,6 +167,8 @@ minifloats! {
     F8E4M3FNUZ(4, 3, 8, NanNegativeZero) "As `F8E4M3FN`, without negative zero.";
     F8E5M2(5, 2, 15, Ieee) "8-bit float with 5 exponent bits and infinities.";
     F8E5M2FNUZ(5, 2, 16, NanNegativeZero) "As `F8E5M2`, without infinities and negative zero.";
+    F6E2M3(2, 3, 1, None) "6-bit float with 3 mantissa bits, up to 7.5.";
+    F6E3M2(3, 2, 3, None) "6-bit float with 3 exponent bits, up to 28.";
     F4E2M1(2, 1, 1, None) "4-bit float: 0 0.5 1 1.5 2 3 4 6 and their negatives.";
 }
 
@@ -239,6 +241,8 @@ mod tests {
         assert_eq!(F8E5M2FNUZ(0x7f).to_f32(), 57344.0);
         assert_eq!((0..8).map(|b| F4E2M1(b).to_f32()).sum::<f32>(), 18.0);
         assert_eq!(F8E8M0(127).to_f32(), 1.0);
+        assert_eq!((F6E2M3(0x1f).to_f32(), F6E2M3(0x21).to_f32()), (7.5, -0.125));
+        assert_eq!((F6E3M2(0x1f).to_f32(), F6E3M2(0x21).to_f32()), (28.0, -0.0625));
     }
 
     #[test]
@@ -254,6 +258,16 @@ mod tests {
             }
             assert_eq!(F8E8M0::from_f32(F8E8M0(b).to_f32(), Rounding::Up, Overflow::Saturate).0, b);
         }
+    }
+
+    #[test]
+    fn six_bits_round_to_even_and_saturate() {
+        for b in 0..64u8 {
+            assert_eq!(F6E2M3::from_f32(F6E2M3(b).to_f32(), Overflow::Saturate).0, b);
+            assert_eq!(F6E3M2::from_f32(F6E3M2(b).to_f32(), Overflow::Saturate).0, b);
+        }
+        assert_eq!(F6E2M3::from_f32(1.0625, Overflow::Saturate).to_f32(), 1.0);
+        assert_eq!(F6E3M2::from_f32(-1e9, Overflow::Saturate).to_f32(), -28.0);
     }
 
     #[test]

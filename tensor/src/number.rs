@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use crate::element::{Element, I2, I4, U2, U4};
 use crate::minifloat::{
-    F4E2M1, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0, Overflow, Rounding,
+    F4E2M1, F6E2M3, F6E3M2, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0, Overflow, Rounding,
 };
 
 /// An element that stands for one real number.
@@ -219,7 +219,7 @@ macro_rules! mini {
     )*};
 }
 
-mini!(F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F4E2M1);
+mini!(F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F6E2M3, F6E3M2, F4E2M1);
 
 impl Scalar for F8E8M0 {
     fn to_f64(self) -> f64 {

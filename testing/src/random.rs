@@ -273,7 +273,12 @@ fn multiplied(m: &mut Maker) -> Option<Value> {
     let k = m.shape(x)?.last()?.as_len()?;
     let n = m.random.usize(1..=4);
     let w = m.weights(&[k, n])?;
-    m.plain("MatMul", &[x, w])
+    let y = m.plain("MatMul", &[x, w])?;
+    if m.random.bool() {
+        return Some(y);
+    }
+    let bias = m.weights(&[n])?;
+    m.plain("Add", &[bias, y])
 }
 
 /// A matrix times itself across, scaled before or behind.
@@ -339,7 +344,12 @@ fn standardized(m: &mut Maker) -> Option<Value> {
     let y = m.plain("Div", &[d, deviation])?;
     let (scale, shift) = (m.weights(&[n])?, m.weights(&[n])?);
     let y = m.plain("Mul", &[y, scale])?;
-    m.plain("Add", &[y, shift])
+    let y = m.plain("Add", &[y, shift])?;
+    if m.random.bool() {
+        return Some(y);
+    }
+    let sum = m.plain("Add", &[x, y])?;
+    m.plain("RMSNormalization", &[sum, scale])
 }
 
 /// Rows of a matrix weighted by how they fit one another.
@@ -385,6 +395,11 @@ fn convolved(m: &mut Maker) -> Option<Value> {
         inputs[0] = m.plain("Pad", &[x, pads])?;
     }
     let mut y = m.plain(if transposed { "ConvTranspose" } else { "Conv" }, &inputs)?;
+    if m.random.u8(..4) == 0 {
+        let other = m.plain("Tanh", &[y])?;
+        let again = m.plain(if transposed { "ConvTranspose" } else { "Conv" }, &inputs[..2])?;
+        y = m.plain("Add", &[other, again])?;
+    }
     if m.random.bool() {
         y = normalized(m, y, out)?;
     } else if m.random.bool() {

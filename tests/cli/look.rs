@@ -93,6 +93,24 @@ all trees vote for target 0 of 2; the others are constant
 }
 
 #[test]
+fn mixed_floats_are_read_as_doubles_with_a_warning() {
+    const F64: u64 = 11;
+    let folder = Folder::new();
+    let graph = Graph::new().node("Neg", "x", "t", &[]).node("Mul", "t w", "y", &[]);
+    let graph = graph.input("x", F32, &[2]).input("w", F64, &[2]).output("y", F64);
+    let model = folder.write("m.onnx", &graph.model());
+    let want = "\
+warning: mixed_floats: node #1 `y` (Mul): input 0 is f32 and input 1 is f64, but they must have one \
+type: the f32 inputs are cast to f64
+  help: cast in the model where types differ: other runtimes refuse it
+";
+    assert_eq!(good(&["inspect", &model, "--lint"]), want);
+    let shown = good(&["inspect", &model]);
+    assert!(shown.contains("1 node mixes f32 and f64"), "{shown}");
+    assert!(good(&["inspect", &model, "--ir"]).contains("Cast(t)"));
+}
+
+#[test]
 fn optimize_writes_an_equal_model_and_a_report() {
     let folder = Folder::new();
     let [out, report, ir] = ["o.onnx", "r.json", "o.txt"].map(|n| folder.path(n));

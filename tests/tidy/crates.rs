@@ -8,8 +8,10 @@ use serde_json::Value;
 use crate::report;
 use crate::tree::root;
 
-/// The most crates from outside that the runtime may be built of.
-const MAX_RUNTIME: usize = 65;
+/// The most crates from outside that `kiln` may be built of, and the flags that say how: the
+/// runtime alone, and with its command line.
+const MOST: &[(usize, &[&str])] =
+    &[(65, &["--no-default-features", "--features", "images"]), (170, &[])];
 
 const LICENCES: &[&str] = &[
     "MIT",
@@ -42,19 +44,23 @@ fn may_know(name: &str, folder: &str) -> Option<&'static [&'static str]> {
     }
 }
 
+/// What a program writes; an error of it fails the test.
+fn output(program: &str, args: &[&str]) -> String {
+    let out = Command::new(program).args(args).current_dir(root()).output().expect("it runs");
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).expect("it writes text")
+}
+
+fn cargo(args: &[&str]) -> String {
+    output(&std::env::var("CARGO").unwrap_or("cargo".into()), args)
+}
+
 /// What `cargo metadata` says for the machine that runs the test.
 fn metadata() -> Value {
-    let run = |program: String, args: &[&str]| {
-        let out = Command::new(program).args(args).current_dir(root()).output().expect("it runs");
-        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8(out.stdout).expect("it writes text")
-    };
-    let cargo = std::env::var("CARGO").unwrap_or("cargo".into());
-    let rustc = std::env::var("RUSTC").unwrap_or("rustc".into());
-    let version = run(rustc, &["-vV"]);
+    let version = output(&std::env::var("RUSTC").unwrap_or("rustc".into()), &["-vV"]);
     let host = version.lines().find_map(|l| l.strip_prefix("host: ")).expect("rustc names it");
     let args = ["metadata", "--offline", "--format-version", "1", "--filter-platform", host];
-    serde_json::from_str(&run(cargo, &args)).expect("cargo writes JSON")
+    serde_json::from_str(&cargo(&args)).expect("cargo writes JSON")
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
@@ -110,36 +116,32 @@ fn dependencies_run_one_way() {
     report("crate edges", findings);
 }
 
-/// Names of the outside crates that the library of `kiln` is built of.
-fn runtime(metadata: &Value) -> Vec<&str> {
-    let packages = list(metadata, "packages").iter().map(|p| (text(p, "id"), p));
-    let packages: BTreeMap<_, _> = packages.collect();
-    let nodes = list(&metadata["resolve"], "nodes").iter().map(|n| (text(n, "id"), n));
-    let nodes: BTreeMap<_, _> = nodes.collect();
-    let normal = |d: &&Value| list(d, "dep_kinds").iter().any(|k| k["kind"].is_null());
-    let root = packages.iter().find(|(_, p)| text(p, "name") == "kiln").expect("the root package");
-    let (mut open, mut seen) = (vec![*root.0], BTreeSet::new());
-    while let Some(id) = open.pop() {
-        if seen.insert(id) {
-            open.extend(list(nodes[id], "deps").iter().filter(normal).map(|d| text(d, "pkg")));
-        }
-    }
-    seen.retain(|id| !packages[id]["source"].is_null());
-    seen.into_iter().map(|id| text(packages[id], "name")).collect()
+/// Names and versions of the outside crates that `kiln` is built of on this machine; the crates
+/// of its tests do not count, nor the features that only they turn on.
+fn built(features: &[&str]) -> BTreeSet<String> {
+    let args = ["tree", "--offline", "--package", "kiln", "--edges", "normal", "--prefix", "none"];
+    let tree = cargo(&[&args, features].concat());
+    // A crate of the house is followed by its folder.
+    let outside = tree.lines().filter(|line| !line.contains("(/"));
+    let words = outside.map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
+    words.filter(|words| !words.is_empty()).collect()
 }
 
 #[test]
 fn the_runtime_is_built_of_few_crates() {
-    let metadata = metadata();
-    let names = runtime(&metadata);
-    println!("{} crates from outside, {MAX_RUNTIME} at most: {names:?}", names.len());
-    assert!(!names.is_empty(), "cargo metadata resolves nothing");
-    assert!(
-        names.len() <= MAX_RUNTIME,
-        "Cargo.toml: {} crates from outside, {MAX_RUNTIME} at most: drop a dependency or its \
-         default features\n  {names:?}",
-        names.len()
-    );
+    let mut before = 0;
+    for &(most, features) in MOST {
+        let names = built(features);
+        println!("{} crates from outside, {most} at most: {names:?}", names.len());
+        assert!(names.len() > before, "cargo tree lists no crate for {features:?}");
+        assert!(
+            names.len() <= most,
+            "Cargo.toml: {} crates from outside with {features:?}, {most} at most: drop a \
+             dependency or its default features\n  {names:?}",
+            names.len()
+        );
+        before = names.len();
+    }
 }
 
 /// Whether an SPDX expression leaves a choice whose every part is allowed.

@@ -5,16 +5,24 @@
 //!   => y, k, v = Attention(q as [B,H,S,D], k as [B,H,T,D], v as [B,H,T,D])
 //! ```
 
+mod group;
+mod mask;
+
 use kiln_tensor::{DType, Tensor};
 
-use super::rotary::RotaryEmbedding;
 use crate::{Attrs, Build, Built, Error, Result, Schema, Value, invalid};
 
 /// The schema rows of this family.
 pub const SCHEMAS: &[Schema] = &[
     Schema { name: "com.microsoft.Attention", since: 1, build: attention },
+    Schema { name: "com.microsoft.QAttention", since: 1, build: quantized },
     Schema { name: "com.microsoft.MultiHeadAttention", since: 1, build: multi_head },
-    Schema { name: "com.microsoft.GroupQueryAttention", since: 1, build: group_query },
+    Schema {
+        name: "com.microsoft.DecoderMaskedMultiHeadAttention",
+        since: 1,
+        build: decoder_masked,
+    },
+    Schema { name: "com.microsoft.GroupQueryAttention", since: 1, build: group::build },
 ];
 
 /// What the calls of `Attention` have in common.
@@ -48,6 +56,11 @@ fn rank(b: &Build<'_>, v: Value) -> Result<usize> {
     shape
         .map(Vec::len)
         .ok_or_else(|| Error::unsupported("attention needs inputs of known rank: give them shapes"))
+}
+
+/// The length of an axis, where it is a number.
+fn given_dim(b: &Build<'_>, v: Value, axis: i64) -> Result<Option<i64>> {
+    Ok(b.dim(v, axis)?.and_then(|d| d.as_const()))
 }
 
 fn unsupported<T>(what: &str) -> Result<T> {
@@ -89,30 +102,6 @@ fn unsqueeze(b: &mut Build<'_>, v: Value, axes: &[i64]) -> Result<Value> {
     b.op("Unsqueeze", &[v, axes])
 }
 
-/// Puts a mask of keys into a call: its zeros (or what lies behind a length) are not seen.
-fn mask_keys(b: &mut Build<'_>, call: &mut Call, mask: Option<Value>, filter: f32) -> Result<()> {
-    let Some(mask) = mask else { return Ok(()) };
-    let axes: &[i64] = match rank(b, mask)? {
-        1 => {
-            if call.past[0].is_some() || call.attrs.has("is_causal") {
-                return unsupported("a mask of lengths with a past or a direction");
-            }
-            call.lengths = Some(b.cast(mask, DType::I64)?);
-            return Ok(());
-        }
-        2 => &[1, 2],
-        3 => &[1],
-        _ => return unsupported("a mask of rank 4"),
-    };
-    let dtype = b.dtype(0)?;
-    let mask = b.cast(mask, dtype)?;
-    let (one, filter) = (b.float(dtype, 1.0)?, b.float(dtype, filter.into())?);
-    let hidden = b.op("Sub", &[one, mask])?;
-    let bias = b.op("Mul", &[hidden, filter])?;
-    call.mask = Some(unsqueeze(b, bias, axes)?);
-    Ok(())
-}
-
 /// Adds a bias to the mask of a call.
 fn add_bias(b: &mut Build<'_>, call: &mut Call, bias: Option<Value>) -> Result<()> {
     call.mask = match (call.mask, bias) {
@@ -129,39 +118,68 @@ fn common(b: &mut Build<'_>) -> Result<Attrs> {
     Ok(Attrs::default().with("scale", scale).with("is_causal", causal.then_some(true)))
 }
 
-fn attention(b: &mut Build<'_>) -> Result<Built> {
-    let heads = b.require::<i64>("num_heads")?;
-    let sizes = b.take::<Vec<i64>>("qkv_hidden_sizes")?.filter(|s| !s.is_empty());
-    let filter = b.take("mask_filter_value")?.unwrap_or(-10000.0);
-    for flag in ["do_rotary", "past_present_share_buffer"] {
-        if b.take(flag)?.unwrap_or(false) {
-            return unsupported(flag);
+/// What `Attention` reads beside its projections.
+struct Projected {
+    heads: i64,
+    sizes: Option<Vec<i64>>,
+    filter: f32,
+    call: Call,
+}
+
+impl Projected {
+    fn take(b: &mut Build<'_>) -> Result<Self> {
+        let heads = b.require::<i64>("num_heads")?;
+        let sizes = b.take::<Vec<i64>>("qkv_hidden_sizes")?.filter(|s| !s.is_empty());
+        let filter = b.take("mask_filter_value")?.unwrap_or(-10000.0);
+        for flag in ["do_rotary", "past_present_share_buffer"] {
+            if b.take(flag)?.unwrap_or(false) {
+                return unsupported(flag);
+            }
         }
+        b.take::<i64>("rotary_embedding_dim")?;
+        Ok(Self { heads, sizes, filter, call: Call { attrs: common(b)?, ..Call::default() } })
     }
-    b.take::<i64>("rotary_embedding_dim")?;
-    let mut call = Call { attrs: common(b)?, ..Call::default() };
+
+    /// Attention of queries, keys and values side by side in `x`; the inputs from `mask` on are
+    /// at these places.
+    fn add(mut self, b: &mut Build<'_>, x: Value, [mask, past, bias]: [usize; 3]) -> Result<Built> {
+        let qkv = parts(b, x, 3, self.sizes.as_deref())?;
+        let mut of = [qkv[0]; 3];
+        for (to, from) in of.iter_mut().zip(qkv) {
+            *to = split_heads(b, from, self.heads)?;
+        }
+        if let Some(past) = given(b, past) {
+            self.call.past = [Some(part(b, past, 0, 0)?), Some(part(b, past, 0, 1)?)];
+        }
+        let keys = mask::Keys { q: of[0], k: of[1], filter: self.filter };
+        keys.mask(b, &mut self.call, given(b, mask))?;
+        add_bias(b, &mut self.call, given(b, bias))?;
+        let out = self.call.add(b, of)?;
+        if b.outputs < 2 {
+            return Ok(out[0].into());
+        }
+        let (k, v) = (unsqueeze(b, out[1], &[0])?, unsqueeze(b, out[2], &[0])?);
+        let present = b.op_with("Concat", &[k, v], Attrs::default().with("axis", 0i64))?;
+        Ok(Built::Values(vec![out[0], present]))
+    }
+}
+
+fn attention(b: &mut Build<'_>) -> Result<Built> {
+    let projected = Projected::take(b)?;
     let (x, weights) = (b.input(0)?, b.input(1)?);
     let mut x = b.op("MatMul", &[x, weights])?;
     if let Some(bias) = given(b, 2) {
         x = b.op("Add", &[x, bias])?;
     }
-    let qkv = parts(b, x, 3, sizes.as_deref())?;
-    let mut of = [qkv[0]; 3];
-    for (to, from) in of.iter_mut().zip(qkv) {
-        *to = split_heads(b, from, heads)?;
-    }
-    if let Some(past) = given(b, 4) {
-        call.past = [Some(part(b, past, 0, 0)?), Some(part(b, past, 0, 1)?)];
-    }
-    mask_keys(b, &mut call, given(b, 3), filter)?;
-    add_bias(b, &mut call, given(b, 5))?;
-    let out = call.add(b, of)?;
-    if b.outputs < 2 {
-        return Ok(out[0].into());
-    }
-    let (k, v) = (unsqueeze(b, out[1], &[0])?, unsqueeze(b, out[2], &[0])?);
-    let present = b.op_with("Concat", &[k, v], Attrs::default().with("axis", 0i64))?;
-    Ok(Built::Values(vec![out[0], present]))
+    projected.add(b, x, [3, 4, 5])
+}
+
+/// `Attention` whose input and weights are integers.
+fn quantized(b: &mut Build<'_>) -> Result<Built> {
+    let projected = Projected::take(b)?;
+    let inputs = [0, 1, 3, 4, 6, 7, 2].map(|i| given(b, i));
+    let x = b.call("com.microsoft.MatMulIntegerToFloat", &inputs, Attrs::default(), 1)?[0];
+    projected.add(b, x, [5, 8, usize::MAX])
 }
 
 /// Queries, keys and values of `MultiHeadAttention`, unpacked where they are packed.
@@ -180,135 +198,108 @@ fn unpacked(b: &mut Build<'_>) -> Result<[Value; 3]> {
 }
 
 fn multi_head(b: &mut Build<'_>) -> Result<Built> {
-    let heads = b.require::<i64>("num_heads")?;
-    let filter = b.take("mask_filter_value")?.unwrap_or(-10000.0);
-    let mut call = Call { attrs: common(b)?, ..Call::default() };
-    if given(b, 8).is_some() || given(b, 9).is_some() {
-        return unsupported("a shared cache");
-    }
-    let mut of = unpacked(b)?;
-    if let Some(bias) = given(b, 3) {
-        let widths = |b: &Build<'_>, v| b.length(v, -1, "the length of a row");
-        if rank(b, of[0])? != 3 {
-            return unsupported("a bias of packed inputs");
-        }
-        let (q, total) = (widths(b, of[0])?, widths(b, bias)?);
-        let biases = parts(b, bias, 3, Some(&[q, q, total.saturating_sub(q).saturating_sub(q)]))?;
-        for (v, bias) in of.iter_mut().zip(biases) {
-            // Keys and values that are split into heads have their bias already.
-            if rank(b, *v)? == 3 {
-                *v = b.op("Add", &[*v, bias])?;
-            }
-        }
-    }
-    for v in &mut of {
-        *v = split_heads(b, *v, heads)?;
-    }
-    call.past = [given(b, 6), given(b, 7)];
-    mask_keys(b, &mut call, given(b, 4), filter)?;
-    add_bias(b, &mut call, given(b, 5))?;
-    Ok(Built::Values(call.add(b, of)?))
+    let of = unpacked(b)?;
+    Heads::take(b)?.add(b, of, Places { bias: 3, mask: 4, scores: 5, past: 6, length: 8 })
 }
 
-/// Refuses what `GroupQueryAttention` has beside the usual.
-fn plain_group_query(b: &mut Build<'_>) -> Result<()> {
-    for flag in ["smooth_softmax", "qk_output"] {
-        if b.take::<i64>(flag)?.is_some_and(|f| f > 0) {
-            return unsupported(flag);
-        }
+/// `MultiHeadAttention` of one token, with its inputs in another order.
+fn decoder_masked(b: &mut Build<'_>) -> Result<Built> {
+    if b.take("output_qk")?.unwrap_or(false) {
+        return unsupported("output_qk");
     }
-    for name in ["k_quant_type", "v_quant_type"] {
-        if b.take::<String>(name)?.is_some_and(|t| t != "NONE") {
-            return unsupported(name);
-        }
+    b.take::<bool>("past_present_share_buffer")?;
+    if given(b, 9).is_some() {
+        return unsupported("cache_indirection");
     }
-    b.take::<i64>("kv_cache_bit_width")?;
-    if b.inputs.iter().skip(11).any(Option::is_some) {
-        return unsupported("a head sink");
+    let q = b.input(0)?;
+    let of = match (given(b, 1), given(b, 2)) {
+        (Some(k), Some(v)) => [q, k, v],
+        _ => {
+            let all = parts(b, q, 3, None)?;
+            [all[0], all[1], all[2]]
+        }
+    };
+    Heads::take(b)?.add(b, of, Places { bias: 10, mask: 3, scores: 4, past: 5, length: 7 })
+}
+
+/// Which inputs are what; those of the past of keys and values are neighbours.
+struct Places {
+    bias: usize,
+    mask: usize,
+    scores: usize,
+    past: usize,
+    length: usize,
+}
+
+/// The attributes of attention without projections.
+struct Heads {
+    heads: i64,
+    filter: f32,
+    call: Call,
+}
+
+impl Heads {
+    fn take(b: &mut Build<'_>) -> Result<Self> {
+        let heads = b.require::<i64>("num_heads")?;
+        let filter = b.take("mask_filter_value")?.unwrap_or(-10000.0);
+        Ok(Self { heads, filter, call: Call { attrs: common(b)?, ..Call::default() } })
+    }
+
+    fn add(mut self, b: &mut Build<'_>, mut of: [Value; 3], at: Places) -> Result<Built> {
+        if let Some(bias) = given(b, at.bias) {
+            biased(b, &mut of, bias)?;
+        }
+        for v in &mut of {
+            *v = split_heads(b, *v, self.heads)?;
+        }
+        let mut present = None;
+        match ([given(b, at.past), given(b, at.past + 1)], given(b, at.length)) {
+            ([Some(k), Some(v)], Some(length)) => {
+                let all = [shared(b, k, of[1], length)?, shared(b, v, of[2], length)?];
+                (of[1], of[2]) = (all[0][1], all[1][1]);
+                present = Some([all[0][0], all[1][0]]);
+            }
+            (past, _) => self.call.past = past,
+        }
+        let keys = mask::Keys { q: of[0], k: of[1], filter: self.filter };
+        keys.mask(b, &mut self.call, given(b, at.mask))?;
+        add_bias(b, &mut self.call, given(b, at.scores))?;
+        let mut out = self.call.add(b, of)?;
+        if let Some(present) = present {
+            out.truncate(1);
+            out.extend(present);
+        }
+        Ok(Built::Values(out))
+    }
+}
+
+/// Adds the parts of a bias to queries, keys and values.
+fn biased(b: &mut Build<'_>, of: &mut [Value; 3], bias: Value) -> Result<()> {
+    if rank(b, of[0])? != 3 {
+        return unsupported("a bias of packed inputs");
+    }
+    let widths = |b: &Build<'_>, v| b.length(v, -1, "the length of a row");
+    let (q, total) = (widths(b, of[0])?, widths(b, bias)?);
+    let biases = parts(b, bias, 3, Some(&[q, q, total.saturating_sub(q).saturating_sub(q)]))?;
+    for (v, bias) in of.iter_mut().zip(biases) {
+        // Keys and values that are split into heads have their bias already.
+        if rank(b, *v)? == 3 {
+            *v = b.op("Add", &[*v, bias])?;
+        }
     }
     Ok(())
 }
 
-fn group_query(b: &mut Build<'_>) -> Result<Built> {
-    let (heads, kv_heads) = (b.require::<i64>("num_heads")?, b.require::<i64>("kv_num_heads")?);
-    plain_group_query(b)?;
-    let window = b.take::<i64>("local_window_size")?.unwrap_or(-1);
-    if window == 0 || window < -1 {
-        invalid!("local_window_size is {window}, expected -1 or a number of keys");
-    }
-    let (rotary, interleaved) = (b.take("do_rotary")?, b.take("rotary_interleaved")?);
-    let attrs = common(b)?
-        .with("softcap", b.take::<f32>("softcap")?)
-        .with("left_window_size", (window > 0).then_some(window - 1))
-        .with("is_causal", true);
-    let mut call = Call { attrs, mask: given(b, 10), ..Call::default() };
-    let mut of = match (given(b, 1), given(b, 2)) {
-        (Some(k), Some(v)) => [b.input(0)?, k, v],
-        _ => {
-            let qkv = b.input(0)?;
-            let all = heads.saturating_add(kv_heads.saturating_mul(2));
-            let size = b.length(qkv, -1, "the length of a row")?.checked_div(all).unwrap_or(0);
-            let sizes = [heads, kv_heads, kv_heads].map(|n| size.saturating_mul(n));
-            let p = parts(b, qkv, 3, Some(&sizes))?;
-            [p[0], p[1], p[2]]
-        }
-    };
-    for (v, n) in of.iter_mut().zip([heads, kv_heads, kv_heads]) {
-        *v = split_heads(b, *v, n)?;
-    }
-    let past = given(b, 3).zip(given(b, 4));
-    let ends = if past.is_some() { Some(ends(b, of[0])?) } else { None };
-    if rotary.unwrap_or(false) {
-        let first = ends.map(|[first, _]| first);
-        for v in &mut of[..2] {
-            *v = turned(b, *v, first, interleaved.unwrap_or(false))?;
-        }
-    }
-    if let (Some((pk, pv)), Some([first, end])) = (past, ends) {
-        of[1] = cached(b, pk, of[1], first)?;
-        of[2] = cached(b, pv, of[2], first)?;
-        call.lengths = Some(end);
-    }
-    Ok(Built::Values(call.add(b, of)?))
-}
-
-/// Where the new keys of each element of the batch begin and end among all keys.
-fn ends(b: &mut Build<'_>, q: Value) -> Result<[Value; 2]> {
-    let last = b.input(5)?;
-    let (last, one) = (b.cast(last, DType::I64)?, b.ints(&[1]));
-    let (last, end) = (b.reshape(last, &[-1])?, one);
-    let end = b.op("Add", &[last, end])?;
-    let n = b.op_with("Shape", &[q], Attrs::default().with("start", 2i64).with("end", 3i64))?;
-    // A first prompt that ends in padding begins at 0 all the same.
-    let end = b.op("Max", &[end, n])?;
-    Ok([b.op("Sub", &[end, n])?, end])
-}
-
-/// Queries or keys, turned by their places.
-fn turned(b: &mut Build<'_>, x: Value, first: Option<Value>, interleaved: bool) -> Result<Value> {
-    let (cos, sin) = (b.input(7)?, b.input(8)?);
-    let rotary_embedding_dim = b.length(cos, -1, "the number of angles")?.saturating_mul(2);
-    let places = match given(b, 9).or(first) {
-        Some(p) => p,
-        None => b.ints(&[0]),
-    };
-    let op = RotaryEmbedding { interleaved, num_heads: 0, rotary_embedding_dim };
-    b.node(op, &[x, cos, sin, places])
-}
-
-/// A cache, long enough for all keys, with the new ones in their places.
-fn cached(b: &mut Build<'_>, past: Value, new: Value, first: Value) -> Result<Value> {
-    let total = b.input(6)?;
-    let (total, zero) = (b.cast(total, DType::I64)?, b.ints(&[0]));
-    let total = b.reshape(total, &[1])?;
-    let have = Attrs::default().with("start", 2i64).with("end", 3i64);
-    let have = b.op_with("Shape", &[past], have)?;
-    let more = b.op("Sub", &[total, have])?;
-    let more = b.op("Max", &[more, zero])?;
-    let before = b.ints(&[0; 6]);
-    let pads = b.op_with("Concat", &[before, more, zero], Attrs::default().with("axis", 0i64))?;
-    let cache = b.op("Pad", &[past, pads])?;
-    b.op("TensorScatter", &[cache, new, first])
+/// A cache with the new rows behind the first `length`, and the part of it that is filled.
+fn shared(b: &mut Build<'_>, cache: Value, new: Value, length: Value) -> Result<[Value; 2]> {
+    let first = b.cast(length, DType::I64)?;
+    let first = b.reshape(first, &[1])?;
+    let batch = b.op_with("Shape", &[new], Attrs::default().with("end", 1i64))?;
+    let places = b.op("Expand", &[first, batch])?;
+    let all = b.op("TensorScatter", &[cache, new, places])?;
+    let n = b.op_with("Shape", &[new], Attrs::default().with("start", 2i64).with("end", 3i64))?;
+    let (end, zero, axis) = (b.op("Add", &[first, n])?, b.ints(&[0]), b.ints(&[2]));
+    Ok([all, b.op("Slice", &[all, zero, end, axis])?])
 }
 
 #[cfg(test)]
@@ -395,6 +386,96 @@ mod tests {
         let out = run(text, &inputs).expect("runs");
         // Both keys and the second query become (1, 0): equal weights.
         assert_close(&f(&out[0]), &[1., 2., 2., 3.], 1e-5);
-        assert!(types(&text.replace("do_rotary=1", "smooth_softmax=1")).is_err());
+        assert!(types(&text.replace("do_rotary=1", "sliding_window_cache=1")).is_err());
+    }
+
+    #[test]
+    fn a_sink_takes_its_part() {
+        let head = "y, k2, v2 = com.microsoft.GroupQueryAttention(q: f32[1,2,2], k: f32[1,2,1], \
+                    v: f32[1,2,1], _, _, n: i32[1], t: i32[]";
+        let tail = "num_heads=2, kv_num_heads=1, scale=1.0}\nreturn y";
+        let mut inputs = vec![
+            t(&[1, 2, 2], &[0.; 4]),
+            t(&[1, 2, 1], &[5., 7.]),
+            t(&[1, 2, 1], &[12., 60.]),
+            Tensor::vector(vec![1i32]),
+            Tensor::scalar(2i32),
+        ];
+        let smooth = format!("{head}) {{smooth_softmax=1, {tail}");
+        let out = run(&smooth, &inputs).expect("runs");
+        assert_close(&f(&out[0]), &[6., 6., 24., 24.], 1e-5);
+        let window = format!("{head}) {{smooth_softmax=1, local_window_size=1, {tail}");
+        let out = run(&window, &inputs).expect("runs");
+        assert_close(&f(&out[0]), &[6., 6., 30., 30.], 1e-5);
+        inputs.push(t(&[2], &[0., 2f32.ln()]));
+        let sinks = format!("{head}, _, _, _, _, h: f32[2]) {{{tail}");
+        let out = run(&sinks, &inputs).expect("runs");
+        assert_close(&f(&out[0]), &[6., 4., 24., 18.], 1e-5);
+    }
+
+    #[test]
+    fn masks_of_every_form() {
+        let past = t(&[2, 1, 1, 1, 1], &[0., 3.]);
+        // The keys are all alike: what is seen of the values 3, 6, 90 is averaged.
+        for (mask, shape, extra, want) in [
+            (vec![2i32], "1", "", [4.5, 4.5]),
+            (vec![3, 1], "2", "", [48., 48.]),
+            (vec![3], "1", "unidirectional=1, ", [4.5, 33.]),
+            (vec![1, 0, 1], "1,3", "", [46.5, 46.5]),
+            (vec![1, 0, 0, 1, 1, 0], "1,2,3", "", [3., 4.5]),
+            (vec![0, 0, 0, 0, 0, 1, 1, 0, 1, 0, 1, 0, 9, 9, 9, 9], "1,1,4,4", "", [48., 46.5]),
+        ] {
+            let text = format!(
+                "y, p2 = com.microsoft.Attention(x: f32[1,2,1], w: f32[1,3], b: f32[3], \
+                 m: i32[{shape}], p: f32[2,1,1,1,1]) {{{extra}num_heads=1}}\nreturn y"
+            );
+            let dims: Vec<usize> = shape.split(',').map(|d| d.parse().expect("a length")).collect();
+            let inputs = [
+                t(&[1, 2, 1], &[6., 90.]),
+                t(&[1, 3], &[0., 0., 1.]),
+                t(&[3], &[0.; 3]),
+                Tensor::from_vec(&dims, mask).expect("lengths agree"),
+                past.clone(),
+            ];
+            let out = run(&text, &inputs).expect(shape);
+            assert_close(&f(&out[0]), &want, 1e-4);
+        }
+    }
+
+    #[test]
+    fn a_token_behind_a_shared_cache() {
+        let text = "y, k2, v2 = com.microsoft.DecoderMaskedMultiHeadAttention(q: f32[1,1,1], \
+                    k: f32[1,1,1], v: f32[1,1,1], _, _, pk: f32[1,1,3,1], pv: f32[1,1,3,1], \
+                    n: i32[1]) {num_heads=1, past_present_share_buffer=1}\nreturn y, k2, v2";
+        let inputs = [
+            t(&[1, 1, 1], &[0.]),
+            t(&[1, 1, 1], &[8.]),
+            t(&[1, 1, 1], &[9.]),
+            t(&[1, 1, 3, 1], &[1., 2., 3.]),
+            t(&[1, 1, 3, 1], &[5., 99., 99.]),
+            Tensor::vector(vec![1i32]),
+        ];
+        let out = run(text, &inputs).expect("runs");
+        assert_close(&f(&out[0]), &[7.], 1e-5);
+        assert_eq!((f(&out[1]), f(&out[2])), (vec![1., 8., 3.], vec![5., 9., 99.]));
+    }
+
+    #[test]
+    fn integer_projections() {
+        let text = "y = com.microsoft.QAttention(x: u8[1,2,1], w: i8[1,3], b: f32[3], s: f32[], \
+                    r: f32[3], m: i32[1], z: u8[], k: i8[]) {num_heads=1}\nreturn y";
+        let inputs = [
+            Tensor::from_vec(&[1, 2, 1], vec![12u8, 14]).expect("1x2x1"),
+            Tensor::from_vec(&[1, 3], vec![1i8, 1, 5]).expect("1x3"),
+            t(&[3], &[0., 0., 1.]),
+            Tensor::scalar(0.5f32),
+            t(&[3], &[1., 1., 2.]),
+            Tensor::vector(vec![2i32]),
+            Tensor::scalar(10u8),
+            Tensor::scalar(1i8),
+        ];
+        // Values are 2 and 4, times 4, times 0.5 * 2, and 1.
+        let out = run(text, &inputs).expect("runs");
+        assert_close(&f(&out[0]), &[13., 13.], 1e-5);
     }
 }

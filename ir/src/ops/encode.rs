@@ -79,8 +79,10 @@ pub const SCHEMAS: &[Schema] = &[
         name: "ai.onnx.ml.LabelEncoder",
         since: 1,
         build: |b| {
-            let classes = b.require::<Vec<String>>("classes_strings")?;
-            let places = Tensor::vector((0..classes.len() as i64).collect());
+            let mut classes = b.require::<Vec<String>>("classes_strings")?;
+            // The place where a class is found is its first one, and of equal keys the last counts.
+            classes.reverse();
+            let places = Tensor::vector((0..classes.len() as i64).rev().collect());
             Ok(both_ways(b, classes, places)?.into())
         },
     },
@@ -190,7 +192,8 @@ impl LabelEncoder {
         }
         let mut index = HashMap::new();
         for (i, key) in self::keys(&keys)?.into_iter().enumerate() {
-            index.entry(key).or_insert(i);
+            // Of equal keys the last counts, as the specification has it.
+            index.insert(key, i);
         }
         Ok(Self(Arc::new(Table { keys, values, default, index })))
     }
@@ -347,6 +350,9 @@ mod tests {
         let y =
             old(le, 1, a().with("default_string", "-".to_owned()), Tensor::vector(vec![0i64, 2]));
         assert_eq!(y.expect("runs"), strings(&["a", "-"]));
+        let twice = Attrs::default().with("classes_strings", texts(&["a", "b", "a"]));
+        let y = old(le, 1, twice, strings(&["a", "b"])).expect("runs");
+        assert_eq!(y, Tensor::vector(vec![0i64, 1]));
         let map = a().with("cats_strings", texts(&["a", "b"])).with("cats_int64s", vec![7i64, 8]);
         let cm = "ai.onnx.ml.CategoryMapper";
         let y = old(cm, 1, map.clone(), strings(&["b", "q"])).expect("runs");
@@ -364,12 +370,12 @@ mod tests {
             Tensor::vector(vec![f32::NAN, -0.0, 1.0]),
         );
         assert_eq!(y.expect("runs"), Tensor::vector(vec![5i64, 6, -1]));
-        // Of equal keys the first counts.
+        // Of equal keys the last counts.
         let y = le(
             none().with("keys_int64s", vec![1i64, 1]).with("values_floats", vec![0.5f32, 9.0]),
             Tensor::vector(vec![1i64, 2]),
         );
-        assert_eq!(y.expect("runs"), Tensor::vector(vec![0.5f32, -0.0]));
+        assert_eq!(y.expect("runs"), Tensor::vector(vec![9f32, -0.0]));
         let y = le(
             none()
                 .with("keys_strings", texts(&["a"]))

@@ -16,7 +16,9 @@ use kiln_tensor::{DType, Datum, Scalar, Tensor, match_float};
 use self::score::Scored;
 use super::scores::{Labels, PostTransform, table};
 use crate::eval::tensor;
-use crate::{AttrValue, Attrs, Context, Fact, Infer, Operator, Result, Schema, attr_enum, invalid};
+use crate::{
+    AttrValue, Attrs, Context, Error, Fact, Infer, Operator, Result, Schema, attr_enum, invalid,
+};
 
 pub mod canonical;
 mod ids;
@@ -127,10 +129,10 @@ fn word<T: AttrValue>(attrs: &Attrs, name: &str, default: T) -> Result<T> {
 impl Ensemble {
     fn classifier(attrs: Attrs) -> Result<TreeEnsemble> {
         let labels = Labels::read(&attrs, "classlabels_int64s", "classlabels_strings")?;
-        if labels.is_empty() {
-            invalid!("a TreeEnsembleClassifier needs class labels");
-        }
         let mut forest = read::read_v1(&attrs, "class")?;
+        if labels.is_empty() {
+            return Err(unlabelled(forest.targets));
+        }
         let pair = Pair::of(&forest, labels.len());
         let base = read::Numbers::read(&attrs, "base_values", "base_values_as_tensor")?;
         let values = match base.values[..] {
@@ -150,6 +152,13 @@ impl Ensemble {
         let base = read::Numbers::read(&attrs, "base_values", "base_values_as_tensor")?;
         forest.wide |= base.wide;
         forest.targets = targets(&attrs, &forest)?;
+        if forest.targets == 1 {
+            // A leaf that names the only target again and again votes once, with the first weight:
+            // the specification says nothing of it, ONNX Runtime does so, and skl2onnx counts on it
+            // where the trees of a classifier are to give the places of their leaves (it repeats
+            // the place once per class). With more targets, and in a classifier, all votes count.
+            forest.leaves = forest.leaves.firsts();
+        }
         let aggregate = word(&attrs, "aggregate_function", Aggregate::Sum)?;
         Self::assemble(forest, aggregate, base.values, Kind::Regressor, attrs)
     }
@@ -190,6 +199,18 @@ impl Ensemble {
         let forest = Forest::new(forest)?;
         Ok(TreeEnsemble(Arc::new(Ensemble { forest, aggregate, post, base, kind, attrs })))
     }
+}
+
+/// CatBoost writes regressors of several targets as classifiers of no classes.
+fn unlabelled(votes: usize) -> Error {
+    Error::invalid(format!(
+        "TreeEnsembleClassifier has no labels: `classlabels_int64s` and `classlabels_strings` \
+         are empty, its leaves vote for {votes} classes"
+    ))
+    .help(
+        "export a regressor of several targets (CatBoost: MultiRMSE) as one model per target; \
+         give a classifier its labels",
+    )
 }
 
 /// The number of targets, by default those that a leaf votes for.
@@ -340,6 +361,26 @@ mod tests {
         assert_close(&scores("Regressor", &probit)[..1], &[-0.5244], 1e-4);
     }
 
+    #[test]
+    fn a_leaf_that_repeats_its_only_target_votes_once() {
+        let votes = |targets: usize, how: &str| {
+            format!(
+                "n_targets={targets}, aggregate_function=\"{how}\", \
+                 target_treeids=[0,0,0,1,1,1], target_nodeids=[1,2,1,2,1,1], \
+                 target_ids=[0,0,0,0,0,0], target_weights=[1.0,2.0,4.0,8.0,16.0,32.0]"
+            )
+        };
+        for how in ["SUM", "MIN", "MAX"] {
+            let want = match how {
+                "SUM" => [17.0, 10.0],
+                "MIN" => [1.0, 2.0],
+                _ => [16.0, 8.0],
+            };
+            assert_eq!(scores("Regressor", &votes(1, how)), want, "{how}");
+        }
+        assert_eq!(scores("Regressor", &votes(2, "SUM")), [53.0, 0.0, 10.0, 0.0]);
+    }
+
     fn classify(extra: &str) -> (Vec<i64>, Vec<f32>) {
         let y = run(&both("Classifier", "f32[N,2]", extra), &[rows()]).expect("runs");
         let (label, score) = (y[0].as_tensor().expect("label"), y[1].as_tensor().expect("score"));
@@ -390,6 +431,15 @@ mod tests {
         let based = classify(&format!("{three}, base_values=[0.1,0.2,0.3]"));
         assert_eq!(based.0, [3, 2]);
         assert_close(&based.1, &[0.1, -0.2, 0.3, 0.1, 0.2, -0.3], 1e-6);
+    }
+
+    #[test]
+    fn a_classifier_without_labels_says_what_to_do() {
+        let extra = votes("[0,1,2,0]", "[1.0,1.0,1.0,1.0]", "post_transform=\"SOFTMAX\"");
+        let e = types(&both("Classifier", "f32[N,2]", &extra)).expect_err("no labels");
+        let text = e.to_string();
+        assert!(text.contains("`classlabels_int64s` and `classlabels_strings`"), "{text}");
+        assert!(text.contains("vote for 3 classes"), "{text}");
     }
 
     #[test]

@@ -46,8 +46,8 @@ pub const SCHEMAS: &[Schema] = &[
 ];
 
 /// Brings a matrix of `n` rows to triangular form by row operations, which `beside` (as many
-/// rows, of any width) follows; returns the determinant.
-fn eliminate(m: &mut [f64], beside: &mut [f64], n: usize) -> f64 {
+/// rows, of any width) follows; returns the determinant, nothing where the matrix is singular.
+fn eliminate(m: &mut [f64], beside: &mut [f64], n: usize) -> Option<f64> {
     let width = beside.len() / n.max(1);
     let mut det = 1.0;
     for c in 0..n {
@@ -61,7 +61,7 @@ fn eliminate(m: &mut [f64], beside: &mut [f64], n: usize) -> f64 {
         let pivot = m[c * n + c];
         det *= pivot;
         if pivot == 0.0 {
-            return 0.0;
+            return None;
         }
         for r in c + 1..n {
             let by = m[r * n + c] / pivot;
@@ -69,25 +69,34 @@ fn eliminate(m: &mut [f64], beside: &mut [f64], n: usize) -> f64 {
             (0..width).for_each(|k| beside[r * width + k] -= by * beside[c * width + k]);
         }
     }
-    det
+    Some(det)
 }
 
 /// The inverse of a matrix of `n` rows; an error where it has none.
 fn inverse(m: &mut [f64], n: usize) -> Result<Vec<f64>> {
     let mut out = vec![0.0; n * n];
     (0..n).for_each(|i| out[i * n + i] = 1.0);
-    if eliminate(m, &mut out, n) == 0.0 {
+    solve(m, &mut out, n)?;
+    Ok(out)
+}
+
+/// Replaces `beside`, `n` rows of any width, by what a matrix of `n` rows times gives `beside`.
+/// The matrix is lost; an error where it is singular.
+pub(super) fn solve(m: &mut [f64], beside: &mut [f64], n: usize) -> Result<()> {
+    // A determinant may be too small for a number where the matrix is sound.
+    if eliminate(m, beside, n).is_none() {
         invalid!("a singular matrix has no inverse");
     }
+    let width = beside.len() / n.max(1);
     for c in (0..n).rev() {
         let pivot = m[c * n + c];
-        (0..n).for_each(|k| out[c * n + k] /= pivot);
+        (0..width).for_each(|k| beside[c * width + k] /= pivot);
         for r in 0..c {
             let by = m[r * n + c];
-            (0..n).for_each(|k| out[r * n + k] -= by * out[c * n + k]);
+            (0..width).for_each(|k| beside[r * width + k] -= by * beside[c * width + k]);
         }
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Checks that the last two lengths can be equal, and returns what stands before them.
@@ -151,7 +160,7 @@ impl Linalg {
         let mut ticks = Ticks::new(cx);
         for m in m.chunks_exact_mut(n * n) {
             match self {
-                Linalg::Det => out.push(eliminate(m, &mut [], n)),
+                Linalg::Det => out.push(eliminate(m, &mut [], n).unwrap_or(0.0)),
                 _ => out.extend(inverse(m, n)?),
             }
             ticks.add(n.saturating_pow(3))?;
@@ -225,7 +234,7 @@ impl Operator for Linalg {
 }
 
 /// A tensor of a float type from what was calculated in `f64`.
-fn store(dtype: DType, shape: &[usize], y: &[f64]) -> Result<Tensor> {
+pub(super) fn store(dtype: DType, shape: &[usize], y: &[f64]) -> Result<Tensor> {
     match_real!(dtype, R => narrow(dtype, shape, y.iter().map(|&y| R::from_f64(y)).collect()),
         else invalid!("{dtype} is no type of matrices"))
 }
@@ -257,6 +266,11 @@ mod tests {
         let want = [0.0, 1.0, 0.5, 0.0, -2.0, 1.0, 1.5, -0.5];
         assert_close(y.as_slice::<f32>().expect("f32"), &want, 1e-6);
         assert!(run1(text, &[t(&[2, 2, 2], &[1.0; 8])]).is_err());
+        // The determinant, 1e-400, is no number.
+        let mut small = vec![0f32; 1600];
+        (0..40).for_each(|i| small[41 * i] = 1e-10);
+        let y = run1("y = com.microsoft.Inverse(x: f32[40,40])\nreturn y", &[t(&[40, 40], &small)]);
+        assert_close(&y.expect("runs").as_slice::<f32>().expect("f32")[..2], &[1e10, 0.0], 1e3);
     }
 
     #[test]

@@ -196,6 +196,14 @@ fn scale<T: Scalar>(x: T, by: f32) -> T {
     if by == 1.0 { x } else { T::from_f64(x.to_f64() * f64::from(by)) }
 }
 
+/// `a * alpha + b * beta`; an integer loses the fraction of the sum, not those of its terms.
+fn scaled_sum<T: Number>((a, alpha): (T, f32), (b, beta): (T, f32)) -> T {
+    if T::DTYPE.is_integer() && (alpha.fract() != 0.0 || beta.fract() != 0.0) {
+        return T::from_f64(a.to_f64() * f64::from(alpha) + b.to_f64() * f64::from(beta));
+    }
+    scale(a, alpha).plus(scale(b, beta))
+}
+
 impl Operator for MatMul {
     fn name(&self) -> &str {
         if *self == Self::PLAIN { "MatMul" } else { "com.microsoft.FusedMatMul" }
@@ -282,12 +290,13 @@ impl Operator for Gemm {
         let y = match_wide!(a.dtype(), T => {
             let (x, y) = (widen::<T>(&a)?, widen::<T>(&b)?);
             let (out, mut sum) = product(cx, (a.shape(), &x), (b.shape(), &y))?;
-            sum.iter_mut().for_each(|s| *s = scale(*s, self.alpha));
             if let Some(c) = optional(inputs, 2)? {
                 let c = c.broadcast_to(&out)?;
                 for (s, &c) in sum.iter_mut().zip(widen::<T>(&c)?.iter()) {
-                    *s = s.plus(scale(c, self.beta));
+                    *s = scaled_sum((*s, self.alpha), (c, self.beta));
                 }
+            } else {
+                sum.iter_mut().for_each(|s| *s = scale(*s, self.alpha));
             }
             narrow(a.dtype(), &out, sum)?
         }, else invalid!("Gemm takes no {}", a.dtype()));
@@ -313,6 +322,15 @@ mod tests {
         let stack = t(&[2, 1, 1, 2], &[1.0, 0.0, 0.0, 1.0]);
         let text = "y = MatMul(a: f32[2,1,1,2], b: f32[2,2])\nreturn y";
         assert_eq!(run1(text, &[stack, m]).expect("runs"), t(&[2, 1, 1, 2], &[1., 2., 3., 4.]));
+    }
+
+    #[test]
+    fn integers_of_gemm_keep_the_fraction_until_the_sum() {
+        let one = |x: i32| Tensor::from_vec(&[1, 1], vec![x]).expect("1x1");
+        let text =
+            "y = Gemm(a: i32[1,1], b: i32[1,1], c: i32[1,1]) {alpha=0.5, beta=0.5}\nreturn y";
+        // 2.5 + 1.5, not 2 + 1.
+        assert_eq!(run1(text, &[one(5), one(1), one(3)]).expect("runs"), one(4));
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::ops::RangeInclusive;
 
 use kiln_tensor::{DType, Datum, Tensor, match_element, shape};
 
-use super::cast::{RoundMode, convert};
+use super::cast::{Cast, RoundMode, convert};
+use super::compare::Compare;
 use super::layout::{lengths, target_shape, vector_len};
+use super::select::Select;
 use super::slice::Cross;
 use crate::eval::{optional, tensor};
 use crate::{
@@ -66,14 +68,23 @@ fn old_pad(b: &mut Build<'_>, pads: &str) -> Result<crate::Built> {
 
 /// One axis was repeated, both as scalars.
 fn old_tile(b: &mut Build<'_>) -> Result<crate::Built> {
-    let one = |i: usize| b.constant_input(i).map(Tensor::to_scalar::<i64>).transpose();
-    let (Some(tiles), Some(axis), Some(rank)) = (one(1)?, one(2)?, b.rank(0)?) else {
-        unsupported!("a Tile of opset 1 needs constant tiles and axis; use opset 6 or later");
+    let Some(rank) = b.rank(0)? else {
+        unsupported!("a Tile of opset 1 needs an input of known rank; use opset 6 or later");
     };
-    let mut repeats = vec![1; rank];
-    repeats[shape::axis(axis, rank)?] = tiles;
+    let one = |i: usize| b.constant_input(i).map(Tensor::to_scalar::<i64>).transpose();
+    let repeats = if let (Some(tiles), Some(axis)) = (one(1)?, one(2)?) {
+        let mut repeats = vec![1; rank];
+        repeats[shape::axis(axis, rank)?] = tiles;
+        b.constant(Tensor::vector(repeats))
+    } else {
+        let tiles = b.node(Cast::to(DType::I64), &[b.input(1)?])?;
+        let axis = b.node(Cast::to(DType::I64), &[b.input(2)?])?;
+        let axes = b.constant(Tensor::vector((0..rank as i64).collect()));
+        let here = b.node(Compare::Equal, &[axes, axis])?;
+        let once = b.constant(Tensor::vector(vec![1i64]));
+        b.node(Select::Where, &[here, tiles, once])?
+    };
     b.inputs.truncate(1);
-    let repeats = b.constant(Tensor::vector(repeats));
     b.set_input(1, Some(repeats));
     Ok(Pad::Tile.into())
 }
@@ -383,5 +394,16 @@ mod tests {
         assert_eq!(old("Pad", 1, pads("paddings"), &[]).expect("1"), "f32[2,5]");
         assert_eq!(old("Pad", 2, pads("pads"), &[]).expect("2"), "f32[2,5]");
         assert_eq!(old("Tile", 1, Attrs::default(), &[4, 1]).expect("tiles"), "f32[2,12]");
+    }
+
+    #[test]
+    fn an_old_tile_of_inputs_keeps_the_rank() {
+        let mut g = Graph::new();
+        let lengths = [vec![2i64.into(), 3i64.into()], vec![], vec![]];
+        let inputs = lengths.map(|d| Some(g.input("x", crate::Type::tensor(DType::F32, Some(d)))));
+        let (inputs, attrs) = (inputs.to_vec(), Attrs::default());
+        let spec = NodeSpec { op: "Tile", opset: 1, name: "y", inputs, attrs, outputs: 1 };
+        let y = add(&mut g, spec).expect("builds")[0];
+        assert_eq!(g.ty(y).rank(), Some(2));
     }
 }

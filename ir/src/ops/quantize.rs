@@ -168,8 +168,9 @@ fn is_float8(d: DType) -> bool {
 
 /// Whether numbers are quantized to the type.
 fn is_quantized(d: DType) -> bool {
-    use DType::{F4E2M1, I2, I4, I8, I16, U2, U4, U8, U16};
-    matches!(d, I2 | I4 | I8 | I16 | U2 | U4 | U8 | U16 | F4E2M1) || is_float8(d)
+    use DType::{F4E2M1, F6E2M3, F6E3M2, I2, I4, I8, I16, U2, U4, U8, U16};
+    let float = matches!(d, F4E2M1 | F6E2M3 | F6E3M2) || is_float8(d);
+    float || matches!(d, I2 | I4 | I8 | I16 | U2 | U4 | U8 | U16)
 }
 
 /// Checks what is known of the scale's shape.

@@ -27,17 +27,26 @@ pub const SCHEMAS: &[Schema] = &[
         since: 1,
         build: |b| {
             b.take::<Vec<i64>>("consumed_inputs")?;
-            bound(b, "min", 1)?;
-            bound(b, "max", 2)?;
+            bound(b, "min", 1, None)?;
+            bound(b, "max", 2, None)?;
+            Ok(Select::Clip.into())
+        },
+    },
+    Schema {
+        name: "Clip",
+        since: 6,
+        build: |b| {
+            bound(b, "min", 1, Some(f32::MIN))?;
+            bound(b, "max", 2, Some(f32::MAX))?;
             Ok(Select::Clip.into())
         },
     },
     Schema { name: "Clip", since: 11, build: |_| Ok(Select::Clip.into()) },
 ];
 
-/// Moves a bound from an attribute to input `i`.
-fn bound(b: &mut Build<'_>, name: &str, i: usize) -> Result<()> {
-    if let Some(x) = b.take::<f32>(name)? {
+/// Moves a bound from an attribute, or its default, to input `i`.
+fn bound(b: &mut Build<'_>, name: &str, i: usize, default: Option<f32>) -> Result<()> {
+    if let Some(x) = b.take::<f32>(name)?.or(default) {
         let x = convert(&Tensor::scalar(x), b.dtype(0)?, true, RoundMode::Up)?;
         let v = b.constant(x);
         b.set_input(i, Some(v));
@@ -240,6 +249,22 @@ mod tests {
         assert_eq!(bounds[1].map(|t| (t.dtype(), t.rank())), Some((DType::F16, 0)));
         assert_eq!(bounds[1].and_then(|t| t.to_scalar::<f32>().ok()), Some(6.0));
         assert_eq!(bounds[0].and_then(|t| t.to_scalar::<f32>().ok()), Some(0.0));
+    }
+
+    #[test]
+    fn opset_6_clips_infinity() {
+        let bound = |opset: i64, i: usize| {
+            let mut g = Graph::new();
+            let x = Some(g.input("x", crate::Type::tensor(DType::F32, Some(vec![]))));
+            let attrs = Attrs::default();
+            let spec =
+                NodeSpec { op: "Clip", opset, name: "y", inputs: vec![x], attrs, outputs: 1 };
+            let y = add(&mut g, spec).expect("builds")[0];
+            let v = g.input_of(y.node, i).and_then(|v| g.constant_of(v));
+            v.map(|t| t.to_scalar::<f32>().expect("a number"))
+        };
+        assert_eq!([bound(6, 1), bound(6, 2)], [Some(f32::MIN), Some(f32::MAX)]);
+        assert_eq!([bound(1, 1), bound(11, 2)], [None, None]);
     }
 
     #[test]

@@ -212,13 +212,19 @@ impl Unary {
             Unary::Neg => d.is_float() || d.is_signed(),
             Unary::Abs | Unary::Sign | Unary::Relu => d.is_number(),
             Unary::IsInf { .. } | Unary::IsNaN => d.is_float(),
+            Unary::Function(Function::Erf) | Unary::Curve(Curve::Shrink, ..) => d.is_number(),
             _ => d.is_float(),
         }
     }
 
+    /// The value at a number; the few functions of floats that take integers cut the fraction,
+    /// and what is beyond the type wraps.
     fn number<T: Number>(self, x: T) -> T {
         let negative = x < T::ZERO;
         match self {
+            // What single precision takes for whole, is.
+            Unary::Function(f) => T::from_i128(f.apply(x.to_f64()) as f32 as i128),
+            Unary::Curve(c, a, b) => T::from_i128(c.apply(x.to_f64(), a, b) as i128),
             Unary::Abs if negative => T::ZERO.minus(x),
             // The sign of zero goes, too.
             Unary::Abs if x == T::ZERO => T::ZERO,
@@ -376,6 +382,16 @@ mod tests {
     fn integers_and_tests() {
         let y = run1("y = Neg(x: i8[2])\nreturn y", &[Tensor::vector(vec![i8::MIN, 3])]);
         assert_eq!(y.expect("runs"), Tensor::vector(vec![i8::MIN, -3]));
+        let shrunk = run1(
+            "y = Shrink(x: i32[3]) {bias=1.5}\nreturn y",
+            &[Tensor::vector(vec![-4i32, 0, 4])],
+        );
+        assert_eq!(shrunk.expect("runs"), Tensor::vector(vec![-2i32, 0, 2]));
+        let wraps = run1("y = Shrink(x: u8[1]) {bias=3.0}\nreturn y", &[Tensor::vector(vec![1u8])]);
+        assert_eq!(wraps.expect("runs"), Tensor::vector(vec![254u8]));
+        // erf(4) is 1 - 1.5e-8.
+        let erf = run1("y = Erf(x: u8[2])\nreturn y", &[Tensor::vector(vec![1u8, 4])]);
+        assert_eq!(erf.expect("runs"), Tensor::vector(vec![0u8, 1]));
         let inf = run1(
             "y = IsInf(x: f32[3]) {detect_negative=0}\nreturn y",
             &[Tensor::vector(vec![f32::INFINITY, f32::NEG_INFINITY, 1.0])],

@@ -196,7 +196,9 @@ impl Applying<'_> {
             inherit_name(g, old.node, new.node, made);
         }
         let dying = [self.root].into_iter().chain(edit.absorbed.iter().rev().copied());
-        dying.chain(made.iter().rev().copied()).try_for_each(|n| sweeper.sweep(g, n))?;
+        let replaced = replaced.iter().map(|(old, _)| old.node);
+        let dying = dying.chain(replaced).chain(made.iter().rev().copied());
+        dying.collect::<Vec<_>>().into_iter().try_for_each(|n| sweeper.sweep(g, n))?;
         sweeper.touched.retain(|&n| g.contains(n));
         let stay: Vec<NodeId> = made.iter().copied().filter(|&n| g.contains(n)).collect();
         patch.added = stay.iter().map(|&n| g.node(n).name.to_string()).collect();

@@ -7,10 +7,9 @@
 //!
 //! Saves one write and one read of `c`. Exact: the activation sees the same numbers.
 
-use kiln_ir::ops::activation::Activation;
-use kiln_ir::ops::select::Select;
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Verdict};
-use kiln_tensor::Tensor;
+
+use super::epilogue::{activation, is_candidate};
 
 /// See the module.
 pub struct ConvAct;
@@ -21,7 +20,7 @@ impl Rewrite for ConvAct {
     }
 
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
-        if !matches!(g.op(root), Op::Unary(_) | Op::Select(Select::Clip)) {
+        if !is_candidate(g.op(root)) {
             return Ok(None);
         }
         let Some(c) = g.input_of(root, 0) else { return Ok(None) };
@@ -41,25 +40,6 @@ impl Rewrite for ConvAct {
         e.absorb(c);
         Ok(Some(e))
     }
-}
-
-/// The activation that a node is, if the fused convolution knows it.
-fn activation(g: &Graph, node: NodeId) -> Option<Activation> {
-    let bound = |i, open| match g.input_of(node, i) {
-        Some(v) => narrow(g.constant_of(v)?),
-        None => Some(open),
-    };
-    let [min, max] = match g.op(node) {
-        Op::Unary(op) => return Activation::of(*op),
-        _ => [bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?],
-    };
-    Some(Activation::Clip { min, max })
-}
-
-/// A scalar, where an `f32` holds it exactly.
-fn narrow(t: &Tensor) -> Option<f32> {
-    let x = t.to_scalar::<f64>().ok()?;
-    (f64::from(x as f32) == x).then_some(x as f32)
 }
 
 #[cfg(test)]

@@ -25,9 +25,6 @@ pub(super) fn into_conv(
     let Some(group) = group(g.op(c.node))? else { return Ok(None) };
     let operand = |i| g.input_of(c.node, i);
     let (Some(x), Some(w)) = (operand(0), operand(1)) else { return Ok(None) };
-    if operand(3).is_some() {
-        return Err(Decline::new("a residual is added between"));
-    }
     let w = constant(g, w)?;
     let transposed = matches!(g.op(c.node), Op::ConvTranspose(_));
     let n = if transposed { w.shape()[1] * group } else { w.shape()[0] };

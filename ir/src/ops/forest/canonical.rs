@@ -113,6 +113,17 @@ impl<T> Lists<T> {
     pub fn items(&self) -> &[T] {
         &self.items
     }
+
+    /// The lists, of each only its first item.
+    #[must_use]
+    pub fn firsts(&self) -> Self
+    where
+        T: Copy,
+    {
+        let mut firsts = Self::default();
+        (0..self.len()).for_each(|i| firsts.push(self.at(i).first().copied()));
+        firsts
+    }
 }
 
 /// Decision trees, or DAGs whose branches meet again, over the columns of a table.

@@ -153,10 +153,7 @@ impl Classifier {
             0 => vec![f64::from(k.rho[0]); self.labels.len()],
             n => k.coefficients.chunks_exact(n).map(score).collect(),
         };
-        let best = argmax(&scores);
-        // Of two classes, other runtimes take the second as soon as any score is positive.
-        let class = if scores.len() == 2 { usize::from(scores[best] > 0.0) } else { best };
-        (class, scores)
+        (argmax(&scores), scores)
     }
 
     fn pairs_row(
@@ -317,6 +314,14 @@ mod tests {
         );
         assert_eq!(label, [10, 10, 20]);
         assert_close(&score, &[1.1, -0.9, 0.4, 2.1, 0.6, 0.3, 0.1, 1.35, -0.1], 1e-6);
+    }
+
+    #[test]
+    fn the_greater_of_two_linear_scores_wins() {
+        let (label, score) =
+            classify("classlabels_ints=[10,20], rho=[0.5], coefficients=[1.0,-2.0,-1.0,-3.0]");
+        assert_eq!(label, [10, 10, 20]);
+        assert_close(&score, &[1.5, -0.5, -1.5, -2.5, -1.5, 0.0], 1e-6);
     }
 
     fn regress(attrs: &str) -> Vec<f32> {

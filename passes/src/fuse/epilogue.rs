@@ -1,0 +1,30 @@
+//! What may follow where a result is made.
+
+use kiln_ir::ops::activation::Activation;
+use kiln_ir::ops::select::Select;
+use kiln_ir::{Graph, NodeId, Op};
+use kiln_tensor::Tensor;
+
+/// Whether a node may be an activation.
+pub(super) fn is_candidate(op: &Op) -> bool {
+    matches!(op, Op::Unary(_) | Op::Select(Select::Clip))
+}
+
+/// The activation that a node is, if fused operators know it.
+pub(super) fn activation(g: &Graph, node: NodeId) -> Option<Activation> {
+    let bound = |i, open| match g.input_of(node, i) {
+        Some(v) => narrow(g.constant_of(v)?),
+        None => Some(open),
+    };
+    let [min, max] = match g.op(node) {
+        Op::Unary(op) => return Activation::of(*op),
+        _ => [bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?],
+    };
+    Some(Activation::Clip { min, max })
+}
+
+/// A scalar, where an `f32` holds it exactly.
+fn narrow(t: &Tensor) -> Option<f32> {
+    let x = t.to_scalar::<f64>().ok()?;
+    (f64::from(x as f32) == x).then_some(x as f32)
+}

@@ -1,0 +1,16 @@
+//! Operators that exporters spell out, by their names.
+
+pub mod activation;
+pub mod norm;
+pub mod norm_affine;
+
+use kiln_ir::Rewrite;
+
+/// The rules of the phase.
+pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
+    vec![
+        Box::new(activation::Activation::new()),
+        Box::new(norm::Norm::new()),
+        Box::new(norm_affine::NormAffine),
+    ]
+}

@@ -1,0 +1,10 @@
+//! What is left of elementwise operators, as few groups.
+
+pub mod elementwise;
+
+use kiln_ir::Rewrite;
+
+/// The rules of the phase.
+pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
+    vec![Box::new(elementwise::Elementwise)]
+}

@@ -1,0 +1,201 @@
+//! Runs elementwise operators that feed one another as one.
+//!
+//! ```text
+//! a = Mul(x, s)
+//! b = Tanh(a)
+//! y = Add(b, z)      =>   y = ai.kiln.Region(x, s, z) {body=..}
+//! ```
+//!
+//! Saves a write and a read of every value between. Exact: the same functions of the same
+//! numbers. Values between have the shape of the result and one reader; all are `f32`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kiln_ir::ops::region::Region;
+use kiln_ir::{
+    Decline, Edit, Graph, NodeId, Op, Operator, Result, Rewrite, Source, Type, Value, Verdict,
+};
+use kiln_tensor::DType;
+
+/// See the module.
+pub struct Elementwise;
+
+/// No body holds more operators: tiles of all its values share the first cache.
+const MOST: usize = 64;
+
+impl Rewrite for Elementwise {
+    fn name(&self) -> &'static str {
+        "elementwise"
+    }
+
+    fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
+        if !takes(g, root) {
+            return Ok(None);
+        }
+        let operands = g.inputs_of(root);
+        let inner = operands.iter().flatten().find(|v| {
+            let readers = g.readers(**v).all(|(n, _)| n == root);
+            takes(g, v.node) && g.ty(**v) == g.ty(root.first()) && readers && !g.is_output(**v)
+        });
+        let Some(&inner) = inner else { return Ok(None) };
+        if size(g.op(inner.node)) + size(g.op(root)) > MOST {
+            return Err(Decline::new("the group would be too large for the first cache"));
+        }
+        let joined = join(g, inner, root).map_err(|_| Decline::new("the bodies do not join"))?;
+        let (region, operands) = joined;
+        let inputs: Vec<_> = operands.into_iter().map(|v| Some(Source::from(v))).collect();
+        let mut e = Edit::default();
+        let y = e.node(region, &inputs);
+        e.replace(root.first(), y);
+        e.absorb(inner);
+        Ok(Some(e))
+    }
+}
+
+/// Whether a node is elementwise, with one output, and all `f32`.
+fn takes(g: &Graph, node: NodeId) -> bool {
+    let op = g.op(node);
+    let known = matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Select(_) | Op::Region(_));
+    let is_f32 = |v: Value| matches!(g.ty(v), Type::Tensor(t) if t.dtype == DType::F32);
+    known
+        && op.traits().elementwise
+        && g.outputs_of(node).count() == 1
+        && g.inputs_of(node).iter().all(|v| v.is_some_and(is_f32))
+        && is_f32(node.first())
+        && g.ty(node.first()).rank().is_some()
+}
+
+/// How many operators a node runs.
+fn size(op: &Op) -> usize {
+    match op {
+        Op::Region(r) => {
+            let body = r.body();
+            body.nodes().filter(|&n| !matches!(body.op(n), Op::Input(_) | Op::Const(_))).count()
+        }
+        _ => 1,
+    }
+}
+
+/// A body that is being written.
+struct Body {
+    graph: Graph,
+    /// The values of the graph outside that are inputs, in order, and what they are inside.
+    operands: Vec<Value>,
+    inside: HashMap<Value, Value>,
+    names: usize,
+}
+
+impl Body {
+    /// What a value of the graph outside is inside.
+    fn operand(&mut self, g: &Graph, v: Value) -> Value {
+        if let Some(v) = self.inside.get(&v) {
+            return *v;
+        }
+        let made = match g.constant_of(v).filter(|t| t.len() == 1 && t.rank() == 0) {
+            Some(t) => {
+                let name = format!("c{}", self.next());
+                self.graph.constant(&name, t.clone())
+            }
+            None => {
+                let name = format!("x{}", self.operands.len());
+                self.operands.push(v);
+                self.graph.input(&name, Type::tensor(DType::F32, None))
+            }
+        };
+        self.inside.insert(v, made);
+        made
+    }
+
+    fn next(&mut self) -> usize {
+        self.names += 1;
+        self.names
+    }
+
+    /// Adds what a node does, and returns its result.
+    fn add(&mut self, g: &Graph, node: NodeId) -> Result<Value> {
+        let operands: Vec<Value> =
+            g.inputs_of(node).into_iter().flatten().map(|v| self.operand(g, v)).collect();
+        let Op::Region(region) = g.op(node) else {
+            let operands: Vec<_> = operands.into_iter().map(Some).collect();
+            let name = format!("v{}", self.next());
+            return Ok(self.graph.add(&name, g.op(node).clone(), &operands)?.first());
+        };
+        let body = region.body();
+        let mut made: HashMap<Value, Value> = body.inputs().zip(operands).collect();
+        for id in body.order()? {
+            match body.op(id) {
+                Op::Input(_) => {}
+                Op::Const(c) => {
+                    let name = format!("c{}", self.next());
+                    let c = self.graph.constant(&name, c.0.as_ref().clone());
+                    made.insert(id.first(), c);
+                }
+                op => {
+                    let operands: Vec<_> = (body.inputs_of(id).into_iter())
+                        .map(|v| v.and_then(|v| made.get(&v).copied()))
+                        .collect();
+                    let name = format!("v{}", self.next());
+                    let y = self.graph.add(&name, op.clone(), &operands)?;
+                    made.insert(id.first(), y.first());
+                }
+            }
+        }
+        let (_, y) = &body.outputs()[0];
+        made.get(y).copied().ok_or_else(|| kiln_ir::Error::bug("a body without its output"))
+    }
+}
+
+/// Both nodes as one, and its operands.
+fn join(g: &Graph, inner: Value, root: NodeId) -> Result<(Region, Vec<Value>)> {
+    let mut body = Body { graph: Graph::new(), operands: vec![], inside: HashMap::new(), names: 0 };
+    let made = body.add(g, inner.node)?;
+    body.inside.insert(inner, made);
+    let y = body.add(g, root)?;
+    body.graph.set_outputs(vec![("y".into(), y)]);
+    Ok((Region::new(Arc::new(body.graph))?, body.operands))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::testing::check;
+
+    #[test]
+    fn joins_a_chain_and_what_it_reads() {
+        check(
+            &Elementwise,
+            "h = f32[]{0.5}\na = Mul(x: f32[N,2], h)\nb = Tanh(a)\nc = Add(b, z: f32[2])\n\
+             y = Mul(c, x)\nreturn y",
+            expect![[r#"
+                x: f32[N,2]
+                z: f32[2]
+                y = ai.kiln.Region(x, z) {body=graph {
+                  x0: f32[..]
+                  x1: f32[..]
+                  c1 = f32[]{0.5}
+                  v2 = Mul(x0, c1)
+                  v3 = Tanh(v2)
+                  v4 = Add(v3, x1)
+                  v5 = Mul(v4, x0)
+                  return y=v5
+                }}
+                return y
+            "#]],
+        );
+    }
+
+    #[test]
+    fn keeps_what_others_read_or_has_another_shape() {
+        check(
+            &Elementwise,
+            "a = Neg(x: f32[2])\nb = Add(a, z: f32[N,2])\nc = Abs(b)\nd = Abs(w: f64[2])\n\
+             y = Neg(d)\nreturn c, b, y",
+            expect![[r#"
+                (unchanged)
+            "#]],
+        );
+    }
+}
