@@ -37,8 +37,9 @@ pub(super) static ROWS: &[Row] = &[
             "p = f32[]{2.0}\na = Pow(x: f32[30], p)\nb = Sqrt(a)\ny = Pow(b, a)\nreturn y",
             "y = Add(x: f32[0,3], z: f32[3])\nreturn y",
             "a = Add(x: f32[3,4], z: f32[1])\ny = Add(q: f32[], a)\nreturn y",
+            "a = Neg(x: f32[3,900])\nb = Sub(a, z: f32[900])\nc = Div(b, x)\ny = Neg(c)\nreturn y",
         ],
-        in_place: false,
+        in_place: true,
         prepare: prepare_other,
     },
     Row {
