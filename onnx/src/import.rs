@@ -609,6 +609,36 @@ mod tests {
     }
 
     #[test]
+    fn fused_operators_are_written_as_functions_of_standard_ones() {
+        for (text, wanted) in [
+            (
+                "y = ai.kiln.Conv(x: f32[1,1,2], w: f32[1,1,1], _, z: f32[1,1,2]) \
+                 {activation=\"GeluTanh\"}\nreturn y",
+                &["Conv(x, w)", "Add(", "Gelu("][..],
+            ),
+            (
+                "y = ai.kiln.MatMul(a: f32[2,2], b: f32[3,2], _, z: f32[3]) {transB=1}\n\
+                 v = ai.kiln.MatMul(y, c: f32[3,3], d: f32[3]) {alpha=0.5}\nreturn v",
+                &["Transpose(b)", ", z)", "Mul(", ", d)"][..],
+            ),
+            (
+                "y, s = ai.kiln.SkipLayerNormalization(x: f32[2,3], k: f32[2,3], g: f32[3])\n\
+                 return y, s",
+                &["Add(x, k)", "LayerNormalization("][..],
+            ),
+            (
+                "x: f32[2]\nz: f32[2]\ny = ai.kiln.Region(x, z) {body=graph {\n a: f32[..]\n \
+                 b: f32[..]\n c = Mul(a, b)\n d = Exp(c)\n return d\n}}\nreturn y",
+                &["Mul(x, z)", "Exp("][..],
+            ),
+        ] {
+            let back = there_and_back(text);
+            let all = wanted.iter().all(|w| back.contains(w));
+            assert!(all && !back.contains("ai.kiln"), "{back}");
+        }
+    }
+
+    #[test]
     fn every_missing_operator_is_listed_at_once() {
         let node = |op: &str| NodeProto {
             op_type: Some(op.to_owned()),

@@ -2,6 +2,7 @@
 
 mod attention;
 mod conv;
+mod depthwise;
 mod elementwise;
 mod gemm;
 mod gemv;
@@ -11,6 +12,7 @@ mod movement;
 mod norm;
 mod pool;
 mod reduce;
+mod rnn;
 mod softmax;
 mod tiles;
 mod widest;
@@ -23,6 +25,7 @@ use crate::kernel::Row;
 /// Every kernel; the first row that takes a node runs it.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
     let all = [
+        depthwise::ROWS,
         conv::ROWS,
         matmul::ROWS,
         attention::ROWS,
@@ -32,6 +35,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         reduce::ROWS,
         pool::ROWS,
         movement::ROWS,
+        rnn::ROWS,
     ];
     all.into_iter().flatten()
 }

@@ -218,7 +218,7 @@ fn gather_row(row: &[f32], out: &mut [f32], ox: usize, stride: i64, dx: i64) {
 }
 
 /// What is added to the result, in its shape.
-fn residual<'a>(args: &Args<'a>) -> Result<Option<Cow<'a, [f32]>>> {
+pub(super) fn residual<'a>(args: &Args<'a>) -> Result<Option<Cow<'a, [f32]>>> {
     let Some((shape, z)) = args.floats(3) else { return Ok(None) };
     if z.len() == args.out.len() {
         return Ok(Some(Cow::Borrowed(z)));
@@ -229,7 +229,12 @@ fn residual<'a>(args: &Args<'a>) -> Result<Option<Cow<'a, [f32]>>> {
 }
 
 /// Bias, residual and activation on a finished piece of a row.
-fn epilogue(bias: Option<f32>, z: Option<&[f32]>, activation: Option<Activation>, y: &mut [f32]) {
+pub(super) fn epilogue(
+    bias: Option<f32>,
+    z: Option<&[f32]>,
+    activation: Option<Activation>,
+    y: &mut [f32],
+) {
     if let Some(b) = bias {
         y.iter_mut().for_each(|y| *y += b);
     }

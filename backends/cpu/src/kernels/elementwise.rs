@@ -37,8 +37,9 @@ pub(super) static ROWS: &[Row] = &[
             "p = f32[]{2.0}\na = Pow(x: f32[30], p)\nb = Sqrt(a)\ny = Pow(b, a)\nreturn y",
             "y = Add(x: f32[0,3], z: f32[3])\nreturn y",
             "a = Add(x: f32[3,4], z: f32[1])\ny = Add(q: f32[], a)\nreturn y",
+            "a = Neg(x: f32[3,900])\nb = Sub(a, z: f32[900])\nc = Div(b, x)\ny = Neg(c)\nreturn y",
         ],
-        in_place: false,
+        in_place: true,
         prepare: prepare_other,
     },
     Row {
@@ -58,7 +59,8 @@ pub(super) static ROWS: &[Row] = &[
              c = f32[]{0.5}\n t = Add(x, b)\n u = Sigmoid(t)\n v = Mul(t, u)\n w = Mul(v, s)\n \
              y = Sub(w, c)\n return y\n}}\nreturn y",
             "x: f32[4,9]\nz: f32[4,9]\nm: bool[9]\n\
-             y, s = ai.kiln.Region(x, z, m) {body=graph {\n x: f32[..]\n z: f32[..]\n m: bool[..]\n \
+             y, s = ai.kiln.Region(x, z, m) {body=graph {\n x: f32[..]\n z: f32[..]\n \
+             m: bool[..]\n \
              s = Add(x, z)\n g = Greater(x, z)\n n = Not(m)\n o = Or(g, n)\n k = Cast(o) {to=1}\n \
              p = Where(m, s, z)\n y = Add(p, k)\n return y, s\n}}\nq = Exp(s)\nreturn y, q",
             // A chain through which the operand's own memory serves.

@@ -76,7 +76,7 @@ fn prepare_gemm(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
 }
 
 /// The panels of a second matrix that is constant, made when they are first needed.
-type Packed = OnceLock<Vec<f32>>;
+pub(super) type Packed = OnceLock<Vec<f32>>;
 
 /// The second matrix of a product.
 #[derive(Clone, Copy)]

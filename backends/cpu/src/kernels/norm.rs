@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use kiln_ir::ops::batch_norm::BatchNorm;
 use kiln_ir::ops::group_norm::GroupNorm;
 use kiln_ir::ops::layer_norm::LayerNorm;
 use kiln_ir::{Graph, NodeId, Op, Result, invalid};
@@ -48,11 +49,24 @@ pub(super) static ROWS: &[Row] = &[
         name: "group_norm_f32",
         what: "GroupNormalization and InstanceNormalization: a group at a time",
         graphs: &[
-            "y = GroupNormalization(x: f32[2,6,5,7], s: f32[6], b: f32[6]) {num_groups=3}\nreturn y",
+            "y = GroupNormalization(x: f32[2,6,5,7], s: f32[6], b: f32[6]) {num_groups=3}\n\
+             return y",
             "y = InstanceNormalization(x: f32[2,3,40], s: f32[3], b: f32[3])\nreturn y",
         ],
         in_place: false,
         prepare: prepare_group,
+    },
+    Row {
+        name: "batch_norm_f32",
+        what: "BatchNormalization by given statistics: planes in parallel",
+        graphs: &[
+            "v = f32[3]{0.5,2.0,1.0}\na = Neg(x: f32[2,3,5,7])\n\
+             y = BatchNormalization(a, s: f32[3], b: f32[3], m: f32[3], v)\nz = Neg(y)\nreturn z",
+            "v = f32[4]{0.5,2.0,1.0,3.0}\n\
+             y = BatchNormalization(x: f32[9,4], s: f32[4], b: f32[4], m: f32[4], v)\nreturn y",
+        ],
+        in_place: true,
+        prepare: prepare_batch,
     },
 ];
 
@@ -72,6 +86,12 @@ fn prepare_group(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let Op::GroupNorm(op) = g.op(id) else { return None };
     (g.inputs_of(id).iter().all(|v| v.is_some_and(|v| is_f32(g, v))))
         .then(|| Box::new(*op) as Box<dyn Kernel>)
+}
+
+fn prepare_batch(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let Op::BatchNorm(op) = g.op(id) else { return None };
+    let takes = !op.training && g.ty(g.input_of(id, 0)?).rank()? >= 2 && all_f32(g, id);
+    takes.then(|| Box::new(*op) as Box<dyn Kernel>)
 }
 
 /// Elements whose sum is kept in `f32`.
@@ -95,8 +115,8 @@ widest! {
 }
 
 widest! {
-    /// `y * a + b`.
-    fn affine(y: &mut [f32], a: f32, b: f32) = affine_text
+    /// `(y - mean) * a + b`.
+    fn affine(y: &mut [f32], mean: f32, a: f32, b: f32) = affine_text
 }
 
 #[inline(always)]
@@ -135,8 +155,8 @@ fn apply_text(
 }
 
 #[inline(always)]
-fn affine_text(y: &mut [f32], a: f32, b: f32, fma: impl Fma) {
-    y.iter_mut().for_each(|y| *y = fma(*y, a, b));
+fn affine_text(y: &mut [f32], mean: f32, a: f32, b: f32, fma: impl Fma) {
+    y.iter_mut().for_each(|y| *y = fma(*y - mean, a, b));
 }
 
 /// The mean, 0 where it is not wanted, and the mean square of the distances from it.
@@ -313,8 +333,40 @@ impl Kernel for GroupNorm {
             for (k, y) in y.chunks_exact_mut(plane).enumerate() {
                 let channel = group * (channels / groups) + k;
                 let at = if scale.len() == channels { channel } else { group };
-                let a = inverse * scale[at];
-                affine(y, a, bias[at] - mean * a);
+                affine(y, mean, inverse * scale[at], bias[at]);
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Kernel for BatchNorm {
+    fn run(&self, args: Args<'_>) -> Result<()> {
+        let x = args.input(0)?.1;
+        let channels = args.shape[1];
+        let plane: usize = args.shape[2..].iter().product();
+        let [scale, bias, mean, variance] = [1, 2, 3, 4].map(|i| args.floats(i).map(|(_, v)| v));
+        let (Some(scale), Some(bias), Some(mean), Some(variance)) = (scale, bias, mean, variance)
+        else {
+            invalid!("a normalization needs scales, biases, means and variances");
+        };
+        if [scale, bias, mean, variance].iter().any(|p| p.len() != channels) {
+            invalid!("{channels} channels need as many scales, biases, means and variances");
+        }
+        if args.out.is_empty() {
+            return Ok(());
+        }
+        let factor = |c: usize| scale[c] / (variance[c] + self.epsilon).sqrt();
+        let factors: Vec<f32> = (0..channels).map(factor).collect();
+        // As many planes as make a job.
+        let job = plane * (JOB / plane).max(1);
+        args.out.par_chunks_mut(job).enumerate().for_each(|(q, y)| {
+            if !args.in_place {
+                y.copy_from_slice(&x[q * job..][..y.len()]);
+            }
+            for (k, y) in y.chunks_exact_mut(plane).enumerate() {
+                let c = (q * (job / plane) + k) % channels;
+                affine(y, mean[c], factors[c], bias[c]);
             }
         });
         Ok(())

@@ -15,7 +15,8 @@ pub(super) static ROWS: &[Row] = &[Row {
     name: "pool_nchw_f32",
     what: "MaxPool without indices and AveragePool in 1 and 2 dimensions: planes in parallel",
     graphs: &[
-        "y = MaxPool(x: f32[2,3,9,8]) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]}\nreturn y",
+        "y = MaxPool(x: f32[2,3,9,8]) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]}\n\
+         return y",
         "y = MaxPool(x: f32[1,2,11]) {kernel_shape=[3], dilations=[2], ceil_mode=1, strides=[3]}\n\
          return y",
         "y = AveragePool(x: f32[2,3,7,7]) {kernel_shape=[2,3], pads=[0,1,1,2]}\nreturn y",
@@ -38,10 +39,10 @@ fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
 
 /// One axis at work: the window, and the lengths before and after.
 #[derive(Clone, Copy)]
-struct Side {
+pub(super) struct Side {
     axis: Axis,
-    input: usize,
-    output: usize,
+    pub(super) input: usize,
+    pub(super) output: usize,
 }
 
 impl Side {
@@ -109,35 +110,47 @@ fn add_text(y: &mut [f32], x: &[f32], step: usize, _: impl Fma) {
     walk(y, x, step, |y, x| y + x);
 }
 
-/// One plane: `step` takes every tap into the row of the result.
-fn plane([h, w]: &[Side; 2], x: &[f32], y: &mut [f32], step: fn(&mut [f32], &[f32], usize)) {
-    for ky in 0..h.axis.kernel as usize {
+/// One plane: `step` takes what each tap reads into the row of the result.
+pub(super) fn plane(
+    [h, w]: &[Side; 2],
+    x: &[f32],
+    y: &mut [f32],
+    step: impl Fn(usize, &mut [f32], &[f32], usize),
+) {
+    let (kh, kw) = (h.axis.kernel as usize, w.axis.kernel as usize);
+    let columns: Vec<_> = (0..kw).map(|kx| w.inside(kx)).collect();
+    for ky in 0..kh {
         let (rows, first_row) = h.inside(ky);
         for (i, oy) in rows.enumerate() {
             let row = &x[(first_row + i * h.axis.stride as usize) * w.input..][..w.input];
             let y = &mut y[oy * w.output..][..w.output];
-            for kx in 0..w.axis.kernel as usize {
-                let (columns, first) = w.inside(kx);
+            for (kx, (columns, first)) in columns.iter().enumerate() {
                 if !columns.is_empty() {
-                    step(&mut y[columns], &row[first..], w.axis.stride as usize);
+                    let y = &mut y[columns.clone()];
+                    step(ky * kw + kx, y, &row[*first..], w.axis.stride as usize);
                 }
             }
         }
     }
 }
 
+/// The two sides of `axes`, one of length 1 before a single one.
+pub(super) fn sides(axes: Vec<Axis>, lengths: &[usize]) -> Result<[Side; 2]> {
+    let mut sides = vec![Side::one(); 2_usize.saturating_sub(axes.len())];
+    for (a, &input) in axes.into_iter().zip(lengths) {
+        let (axis, output) = a.resolve(input)?;
+        sides.push(Side { axis, input, output });
+    }
+    match sides[..] {
+        [h, w] => Ok([h, w]),
+        _ => invalid!("one or two spatial axes"),
+    }
+}
+
 impl Kernel for Pool {
     fn run(&self, args: Args<'_>) -> Result<()> {
         let (shape, x) = args.input(0)?;
-        let mut sides = Vec::new();
-        for (a, &input) in self.axes(shape.len() - 2)?.into_iter().zip(&shape[2..]) {
-            let (axis, output) = a.resolve(input)?;
-            sides.push(Side { axis, input, output });
-        }
-        if sides.len() == 1 {
-            sides.insert(0, Side::one());
-        }
-        let [h, w] = sides[..] else { invalid!("one or two spatial axes") };
+        let [h, w] = sides(self.axes(shape.len() - 2)?, &shape[2..])?;
         let (area, size) = (h.input * w.input, h.output * w.output);
         if args.out.len() != shape[0] * shape[1] * size {
             invalid!("the result is {:?}, the pool gives planes of {size}", args.shape);
@@ -152,7 +165,7 @@ impl Kernel for Pool {
                 let columns = w.counts(count_include_pad);
                 planes.for_each(|(i, y)| {
                     y.fill(0.0);
-                    plane(&[h, w], &x[i * area..][..area], y, add);
+                    plane(&[h, w], &x[i * area..][..area], y, |_, y, x, step| add(y, x, step));
                     for (y, n) in y.chunks_exact_mut(w.output).zip(&rows) {
                         y.iter_mut().zip(&columns).for_each(|(y, m)| *y /= n * m);
                     }
@@ -160,7 +173,7 @@ impl Kernel for Pool {
             }
             _ => planes.for_each(|(i, y)| {
                 y.fill(f32::NEG_INFINITY);
-                plane(&[h, w], &x[i * area..][..area], y, greater);
+                plane(&[h, w], &x[i * area..][..area], y, |_, y, x, step| greater(y, x, step));
             }),
         }
         Ok(())

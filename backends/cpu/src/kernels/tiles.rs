@@ -42,6 +42,10 @@ enum Step {
     PRelu,
     Max,
     Min,
+    /// The first operand, no less than the second.
+    AtLeast,
+    /// The first operand, no more than the second.
+    AtMost,
     Compare(Compare),
     Scale(f32),
     /// Where the first operand is true the second, else the third.
@@ -112,7 +116,7 @@ impl Writer {
             Op::Select(Select::Where) => self.step(Step::Where, &all?),
             Op::Select(Select::Clip) => {
                 let mut x = (*from.first()?)?;
-                for (i, step) in [(1, Step::Max), (2, Step::Min)] {
+                for (i, step) in [(1, Step::AtLeast), (2, Step::AtMost)] {
                     if let Some(bound) = from.get(i).copied().flatten() {
                         x = self.step(step, &[x, bound]);
                     }
@@ -489,6 +493,8 @@ fn pairs_text(step: Step, a: &[f32], b: &[f32], y: &mut [f32], _: impl math::Fma
         // NaN of either stays.
         Step::Max => zip(a, b, y, |a, b| if a >= b || a.is_nan() { a } else { b }),
         Step::Min => zip(a, b, y, |a, b| if a <= b || a.is_nan() { a } else { b }),
+        Step::AtLeast => zip(a, b, y, |a, b| if a < b { b } else { a }),
+        Step::AtMost => zip(a, b, y, |a, b| if a > b { b } else { a }),
         // The exponent is mostly one small number.
         Step::Pow if b.iter().all(|&b| b == 2.0) => zip(a, b, y, |a, _| a * a),
         Step::Pow => zip(a, b, y, f32::powf),

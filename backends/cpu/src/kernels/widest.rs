@@ -2,7 +2,10 @@
 
 /// Makes a function that runs its loop by the widest instructions that the machine has.
 macro_rules! widest {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)? = $text:ident) => {
+    (
+        $(#[$doc:meta])*
+        $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)? = $text:ident
+    ) => {
         $(#[$doc])*
         $vis fn $name($($arg: $ty),*) $(-> $out)? {
             #[cfg(target_arch = "x86_64")]
