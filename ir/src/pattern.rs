@@ -10,7 +10,7 @@
 //! | `$w` | a constant |
 //! | `0.5` | a constant of one element that is this number, as far as its type can tell |
 //! | `_` | any value |
-//! | `Add(a, b)` | a node of that operator with these inputs; operands of commutative operators in either order |
+//! | `Add(a, b)` | a node of that operator with these inputs, in either order if it commutes |
 //! | `Add(a, ..)` | a node with at least these inputs |
 //! | `Mul\|Div(a, b)` | a node of one of these operators |
 //! | `Cast?(x)` | the node, or its input where the node is not there |

@@ -4,10 +4,8 @@ pub mod conv_act;
 pub mod conv_add;
 pub mod conv_affine;
 pub mod conv_bn;
-mod epilogue;
 pub mod matmul_act;
 pub mod matmul_add;
-mod weights;
 
 use kiln_ir::Rewrite;
 

@@ -9,6 +9,7 @@ mod attend;
 mod bisect;
 mod clean;
 mod closeness;
+mod epilogue;
 mod forms;
 mod fuse;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod samples;
 mod skip;
 #[cfg(test)]
 mod testing;
+mod weights;
 
 pub use bisect::{guilty, replay};
 pub use closeness::{Bound, Gap};

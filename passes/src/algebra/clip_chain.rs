@@ -36,7 +36,13 @@ impl Rewrite for ClipChain {
         // A clip whose bounds cross gives the upper one.
         let clip = |x: f64, (low, high): (f64, f64)| x.max(low).min(high);
         let joined = (clip(inner.0, outer), clip(inner.1.max(inner.0.min(inner.1)), outer));
-        let number = |x: f64| match_float!(ty.dtype, T => Some(Tensor::scalar(<T as Scalar>::from_f64(x))), else None);
+        let dtype = ty.dtype;
+        let number = |x: f64| {
+            match_float!(dtype, T => {
+                let x = <T as Scalar>::from_f64(x);
+                Some(Tensor::scalar(x))
+            }, else None)
+        };
         let (Some(low), Some(high)) = (number(joined.0), number(joined.1)) else {
             return Err(Decline::new("bounds of integers are not joined"));
         };

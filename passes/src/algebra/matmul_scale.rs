@@ -96,7 +96,8 @@ mod tests {
     fn takes_factors_from_before_and_behind() {
         check(
             &MatMulScale,
-            "h = f32[]{0.5}\nf = f32[]{4.0}\ns = Mul(h, a: f32[N,2,3])\np = MatMul(s, b: f32[N,3,4])\n\
+            "h = f32[]{0.5}\nf = f32[]{4.0}\ns = Mul(h, a: f32[N,2,3])\n\
+             p = MatMul(s, b: f32[N,3,4])\n\
              y = Div(p, f)\nreturn y",
             expect![[r#"
                 a: f32[N,2,3]
@@ -111,7 +112,8 @@ mod tests {
     fn keeps_vectors_and_operands_that_others_read() {
         check(
             &MatMulScale,
-            "v = f32[3]{1.0, 2.0, 3.0}\nh = f32[]{0.5}\ns = Mul(a: f32[N,2,3], v)\nr = Mul(c: f32[N,3,4], h)\n\
+            "v = f32[3]{1.0, 2.0, 3.0}\nh = f32[]{0.5}\ns = Mul(a: f32[N,2,3], v)\n\
+             r = Mul(c: f32[N,3,4], h)\n\
              y = MatMul(s, r)\nz = Relu(r)\nreturn y, z",
             expect!["(unchanged)\n"],
         );

@@ -92,7 +92,8 @@ mod tests {
             &PadWindow,
             "p = i64[6]{0,1,0, 0,0,0}\nq = i64[6]{0,0,1, 0,0,0}\nv = f32[]{1.0}\n\
              a = Pad(x: f32[N,2,5], p)\nb = Pad(x, q, v)\nc = Pad(x, q) {mode=\"edge\"}\n\
-             d = Conv(a, w: f32[3,3,2])\ne = Conv(b, u: f32[3,2,2])\nf = Conv(c, u)\nreturn d, e, f",
+             d = Conv(a, w: f32[3,3,2])\ne = Conv(b, u: f32[3,2,2])\nf = Conv(c, u)\n\
+             return d, e, f",
             expect![[r#"
                 (unchanged)
                 # pad_window @ d: more than spatial axes are padded, or some are cut

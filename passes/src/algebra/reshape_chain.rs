@@ -83,7 +83,8 @@ mod tests {
     fn two_that_cancel_are_nothing() {
         check(
             &ReshapeChain,
-            "o = i64[1]{0}\na = Unsqueeze(x: f32[N,M], o)\nb = Squeeze(a, o)\ny = Relu(b)\nreturn y",
+            "o = i64[1]{0}\na = Unsqueeze(x: f32[N,M], o)\nb = Squeeze(a, o)\n\
+             y = Relu(b)\nreturn y",
             expect![[r#"
                 x: f32[N,M]
                 y = Relu(x)
@@ -96,7 +97,8 @@ mod tests {
     fn keeps_what_two_symbols_shape() {
         check(
             &ReshapeChain,
-            "o = i64[1]{0}\nt = i64[1]{2}\na = Unsqueeze(x: f32[N,M], o)\ny = Unsqueeze(a, t)\nreturn y",
+            "o = i64[1]{0}\nt = i64[1]{2}\na = Unsqueeze(x: f32[N,M], o)\n\
+             y = Unsqueeze(a, t)\nreturn y",
             expect![[r#"
                 (unchanged)
                 # reshape_chain @ y: two lengths of the result are unknown

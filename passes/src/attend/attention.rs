@@ -131,7 +131,8 @@ mod tests {
             &Attention,
             "s = com.microsoft.FusedMatMul(q: f32[N,2,3,4], k: f32[N,2,5,4]) {alpha=0.5,transB=1}\n\
              m = Add(mask: f32[N,1,1,5], s)\np = Softmax(m)\ny = MatMul(p, v: f32[N,2,5,4])\n\
-             t = Transpose(h: f32[N,5,2,4]) {perm=[0,2,3,1]}\nr = MatMul(q, t)\nw = Softmax(r) {axis=3}\n\
+             t = Transpose(h: f32[N,5,2,4]) {perm=[0,2,3,1]}\nr = MatMul(q, t)\n\
+             w = Softmax(r) {axis=3}\n\
              z = MatMul(w, v)\nreturn y, z",
             expect![[r#"
                 q: f32[N,2,3,4]
@@ -153,7 +154,8 @@ mod tests {
             &Attention,
             "s = com.microsoft.FusedMatMul(q: f32[N,2,3,4], k: f32[N,2,3,4]) {transB=1}\n\
              p = Softmax(s) {axis=2}\ny = MatMul(p, v: f32[N,2,3,4])\n\
-             t = com.microsoft.FusedMatMul(a: f32[3,4], a) {transB=1}\nu = Softmax(t)\nz = MatMul(u, a)\n\
+             t = com.microsoft.FusedMatMul(a: f32[3,4], a) {transB=1}\nu = Softmax(t)\n\
+             z = MatMul(u, a)\n\
              r = Softmax(s)\nw = MatMul(r, v)\nreturn y, z, w, r",
             expect![[r#"
                 (unchanged)

@@ -9,7 +9,7 @@
 
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Verdict};
 
-use super::epilogue::{activation, is_candidate};
+use crate::epilogue::{activation, is_candidate};
 
 /// See the module.
 pub struct ConvAct;

@@ -11,8 +11,8 @@
 
 use kiln_ir::{Decline, Graph, NodeId, Operator, Rewrite, Verdict};
 
-use super::weights::{Affine, into_conv, is_conv};
 use crate::forms::per_channel;
+use crate::weights::{Affine, into_conv, is_conv};
 
 /// See the module.
 pub struct ConvAffine;

@@ -13,7 +13,7 @@
 use kiln_ir::ops::batch_norm::BatchNorm;
 use kiln_ir::{Decline, Graph, NodeId, Op, Rewrite, Verdict};
 
-use super::weights::{Affine, constant, into_conv, is_conv, values};
+use crate::weights::{Affine, constant, into_conv, is_conv, values};
 
 /// See the module.
 pub struct ConvBn;

@@ -11,7 +11,7 @@ use kiln_ir::ops::matmul::{Gemm, MatMul};
 use kiln_ir::ops::product::Product;
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Verdict};
 
-use super::epilogue::{activation, is_candidate};
+use crate::epilogue::{activation, is_candidate};
 
 /// See the module.
 pub struct MatMulAct;
@@ -69,14 +69,14 @@ mod tests {
         check(
             &MatMulAct,
             "p = MatMul(x: f32[N,3], w: f32[3,4])\nq = Gelu(p)\n\
-             r = Gemm(q, v: f32[2,4], b: f32[2]) {alpha=0.5,transB=1}\ny = LeakyRelu(r)\nreturn y",
+             r = Gemm(q, v: f32[2,4], b: f32[2]) {alpha=0.5,transB=1}\ny = Tanh(r)\nreturn y",
             expect![[r#"
                 x: f32[N,3]
                 w: f32[3,4]
                 v: f32[2,4]
                 b: f32[2]
                 q = ai.kiln.MatMul(x, w) {activation="Gelu"}
-                y = ai.kiln.MatMul(q, v, b) {activation="LeakyRelu", activation_params=[0.01], alpha=0.5, transB=1}
+                y = ai.kiln.MatMul(q, v, b) {activation="Tanh", alpha=0.5, transB=1}
                 return y
             "#]],
         );

@@ -85,7 +85,8 @@ mod tests {
     fn takes_a_bias_and_a_branch() {
         check(
             &MatMulAdd,
-            "b = f32[4]{1.0, 2.0, 3.0, 4.0}\np = MatMul(x: f32[N,2,3], w: f32[3,4])\nq = Add(b, p)\n\
+            "b = f32[4]{1.0, 2.0, 3.0, 4.0}\np = MatMul(x: f32[N,2,3], w: f32[3,4])\n\
+             q = Add(b, p)\n\
              y = Add(q, z: f32[N,2,4])\nreturn y",
             expect![[r#"
                 x: f32[N,2,3]

@@ -45,9 +45,9 @@ macro_rules! erf {
 macro_rules! tanh {
     () => {
         concat!(
-            "[Tanh(Mul(Add(x, Mul([Pow(x, 3) | Mul(x, Mul(x, x))], 0.044715)), 0.7978845608028654))",
-            " | Tanh(Mul(Mul(x, 0.7978845608028654), Add(Mul([Mul(x, x) | Pow(x, 2)], 0.044715), 1)))",
-            " | Tanh(Mul(Mul(x, 0.7978845608028654), Add(Mul(Mul(x, 0.044715), x), 1)))]",
+            "[Tanh(Mul(Add(x, Mul([Pow(x, 3) | Mul(x, Mul(x, x))], 0.044715)), 0.79788456080))",
+            " | Tanh(Mul(Mul(x, 0.79788456080), Add(Mul([Mul(x, x) | Pow(x, 2)], 0.044715), 1)))",
+            " | Tanh(Mul(Mul(x, 0.79788456080), Add(Mul(Mul(x, 0.044715), x), 1)))]",
         )
     };
 }

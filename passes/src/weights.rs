@@ -4,19 +4,19 @@ use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Source, Value, Verdict};
 use kiln_tensor::{DType, Scalar, Tensor, match_float};
 
 /// `x * factor + shift`, per channel.
-pub(super) struct Affine {
+pub(crate) struct Affine {
     pub factor: Vec<f64>,
     pub shift: Vec<f64>,
 }
 
 /// Whether a value is what a convolution gives.
-pub(super) fn is_conv(g: &Graph, v: Value) -> bool {
+pub(crate) fn is_conv(g: &Graph, v: Value) -> bool {
     matches!(g.op(v.node), Op::Conv(_) | Op::ConvTranspose(_))
 }
 
 /// Folds what happens at `root` to the convolution `c` into its weights and bias; `affine` is
 /// told the number of channels. Nothing where `c` is no convolution.
-pub(super) fn into_conv(
+pub(crate) fn into_conv(
     g: &Graph,
     root: NodeId,
     c: Value,
@@ -61,11 +61,11 @@ fn group(op: &Op) -> Result<Option<usize>, Decline> {
     }
 }
 
-pub(super) fn constant(g: &Graph, v: Value) -> Result<&Tensor, Decline> {
+pub(crate) fn constant(g: &Graph, v: Value) -> Result<&Tensor, Decline> {
     g.constant_of(v).ok_or(Decline::new("the weights or statistics are not constant"))
 }
 
-pub(super) fn values(t: &Tensor) -> Result<Vec<f64>, Decline> {
+pub(crate) fn values(t: &Tensor) -> Result<Vec<f64>, Decline> {
     t.to_vec::<f64>().map_err(|_| Decline::new("the weights are no floats"))
 }
 

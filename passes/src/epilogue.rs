@@ -6,12 +6,12 @@ use kiln_ir::{Graph, NodeId, Op};
 use kiln_tensor::Tensor;
 
 /// Whether a node may be an activation.
-pub(super) fn is_candidate(op: &Op) -> bool {
+pub(crate) fn is_candidate(op: &Op) -> bool {
     matches!(op, Op::Unary(_) | Op::Select(Select::Clip))
 }
 
 /// The activation that a node is, if fused operators know it.
-pub(super) fn activation(g: &Graph, node: NodeId) -> Option<Activation> {
+pub(crate) fn activation(g: &Graph, node: NodeId) -> Option<Activation> {
     let bound = |i, open| match g.input_of(node, i) {
         Some(v) => narrow(g.constant_of(v)?),
         None => Some(open),
