@@ -3,7 +3,9 @@
 use crate::report;
 use crate::tree::{files, root, rust_files, text};
 
-const PASS_GROUPS: &[&str] = &["clean", "algebra", "fuse", "layout", "quant", "ml"];
+const PASS_GROUPS: &[&str] = &[
+    "clean", "recognize", "algebra", "attend", "fuse", "skip", "region", "layout", "quant", "ml",
+];
 
 /// The folders whose every file is one thing of a kind.
 fn shelves() -> Vec<String> {
