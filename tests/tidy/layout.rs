@@ -3,9 +3,8 @@
 use crate::report;
 use crate::tree::{files, root, rust_files, text};
 
-const PASS_GROUPS: &[&str] = &[
-    "clean", "recognize", "algebra", "attend", "fuse", "skip", "region", "layout", "quant", "ml",
-];
+const PASS_GROUPS: &[&str] =
+    &["clean", "recognize", "algebra", "attend", "fuse", "skip", "region", "layout", "quant", "ml"];
 
 /// The folders whose every file is one thing of a kind.
 fn shelves() -> Vec<String> {

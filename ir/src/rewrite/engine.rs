@@ -2,6 +2,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use kiln_tensor::DType;
+
 use super::{Decline, Edit, Judge, NewNode, Outcome, Patch, Proposal, Rewrite, Source};
 use crate::cost::{Cost, cost};
 use crate::schema::{self, NodeSpec};
@@ -33,7 +35,10 @@ pub fn run(
             continue;
         }
         let verdict = rule.rewrite(g, root).and_then(|edit| match edit {
-            Some(edit) => check_private(g, root, &edit).map(|()| Some(edit)),
+            Some(edit) => {
+                check_type(g, root, rule)?;
+                check_private(g, root, &edit).map(|()| Some(edit))
+            }
             None => Ok(None),
         });
         match verdict {
@@ -89,6 +94,16 @@ impl Marks {
         if let Some(mark) = self.0.get_mut(n.index()) {
             *mark = false;
         }
+    }
+}
+
+/// Of halves, every rounding shows: rules that round elsewhere leave them alone.
+fn check_type(g: &Graph, root: NodeId, rule: &dyn Rewrite) -> Result<(), Decline> {
+    let is_half =
+        |t: &Type| matches!(t, Type::Tensor(t) if matches!(t.dtype, DType::F16 | DType::BF16));
+    match !rule.exact() && is_half(g.ty(root.first())) {
+        true => Err(Decline::new("values of 16 bits would be rounded at other places")),
+        false => Ok(()),
     }
 }
 
