@@ -1,10 +1,11 @@
 //! The only place where the order of phases lives; inside a phase, any order will do.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use kiln_ir::cost::total;
-use kiln_ir::rewrite::{self, Judge};
-use kiln_ir::{Error, Graph, Limits, NodeId, Op, Result, Rewrite, verify};
+use kiln_ir::rewrite::{self, Judge, Outcome};
+use kiln_ir::{Decline, Error, Graph, Limits, NodeId, Op, Result, Rewrite, verify};
 
 use crate::report::{Declined, PassReport, Report};
 use crate::{algebra, attend, clean, fuse, recognize, region, skip};
@@ -155,13 +156,23 @@ fn run_rule(
         pass.fired += 1;
         pass.saved = pass.saved + patch.saved;
     }
-    // Later runs see the same near-misses again.
-    pass.declined = (outcome.declined.into_iter())
-        .map(|(node, d)| Declined { node, reason: d.reason, advice: d.advice })
-        .collect();
+    remember(&mut pass.declined, &outcome);
     pass.micros += u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
     report.patches.extend(outcome.patches);
     Ok(())
+}
+
+/// Adds the refusals of a run to those of runs before, which saw most of them, too; where the rule
+/// has fired since, there is none any more.
+fn remember(declined: &mut Vec<Declined>, outcome: &Outcome) {
+    let fired: HashSet<_> = outcome.patches.iter().map(|p| p.root.as_str()).collect();
+    declined.retain(|d| !fired.contains(d.node.as_str()));
+    let known: HashSet<_> = declined.iter().map(|d| (d.node.clone(), d.reason)).collect();
+    for (node, Decline { reason, advice }) in &outcome.declined {
+        if !known.contains(&(node.clone(), *reason)) {
+            declined.push(Declined { node: node.clone(), reason, advice });
+        }
+    }
 }
 
 fn operators(g: &Graph) -> usize {

@@ -138,7 +138,8 @@ impl Judge for Proof {
 }
 
 impl Recording {
-    /// Calculates the new nodes and compares what takes the place of old values.
+    /// Calculates both sides from the same kept values, and compares what takes the place of
+    /// old values.
     fn gap(&mut self, g: &Graph, cx: &Context, proposal: &Proposal<'_>) -> Gap {
         let mut gap = Gap::default();
         for &n in proposal.made {
@@ -152,13 +153,25 @@ impl Recording {
                 }
             }
         }
-        if self.sample.extreme && !proposal.exact {
-            return gap;
-        }
-        for (old, new) in proposal.replaced {
-            let (Some(want), Some(got)) = (self.get(g, *old), self.get(g, *new)) else { continue };
+        let compares = !self.sample.extreme || proposal.exact;
+        let mut old_side = OldSide {
+            kept: self,
+            inner: proposal.absorbed.iter().copied().chain([proposal.root]).collect(),
+            made: HashMap::new(),
+        };
+        for (old, new) in proposal.replaced.iter().filter(|_| compares) {
+            let (want, got) = (old_side.value(g, cx, *old), old_side.kept.get(g, *new));
+            let (Some(want), Some(got)) = (want, got) else { continue };
             let bound = if proposal.exact { Bound::Bits } else { Bound::Rounding };
             gap.merge(Gap::between(&want, &got, bound).at(&g.node(old.node).name));
+        }
+        // Later edits are held to the values of the untouched graph, and not to what roundings
+        // of this one add up to.
+        for (old, new) in proposal.replaced.iter().filter(|_| gap.fault.is_none()) {
+            let kept = self.values.get(old).filter(|_| proposal.made.contains(&new.node));
+            if let Some(kept) = kept.cloned() {
+                self.values.insert(*new, kept);
+            }
         }
         gap
     }
@@ -197,6 +210,36 @@ impl Recording {
         let sides = [(before, old), (after, new)];
         let [before, after] = sides.map(|(outputs, inner)| part(g, &border, &outputs, &inner));
         Some((before.ok()?, after.ok()?, inputs))
+    }
+}
+
+/// The nodes that go, calculated anew: an earlier edit may have made some of them.
+struct OldSide<'a> {
+    kept: &'a Recording,
+    inner: HashSet<NodeId>,
+    made: HashMap<Value, Datum>,
+}
+
+impl OldSide<'_> {
+    /// A value, from kept values at the border; `None` where one of these is not known.
+    fn value(&mut self, g: &Graph, cx: &Context, v: Value) -> Option<Datum> {
+        if !self.inner.contains(&v.node) {
+            return self.kept.get(g, v);
+        }
+        if let Some(made) = self.made.get(&v) {
+            return Some(made.clone());
+        }
+        let mut operands = Vec::new();
+        for operand in g.inputs_of(v.node) {
+            operands.push(match operand {
+                Some(operand) => Some(self.value(g, cx, operand)?),
+                None => None,
+            });
+        }
+        let seen: Vec<_> = operands.iter().map(Option::as_ref).collect();
+        let made = g.op(v.node).eval(cx, &seen).ok()?;
+        self.made.extend(g.outputs_of(v.node).zip(made));
+        self.made.get(&v).cloned()
     }
 }
 

@@ -83,7 +83,7 @@ fn nobody_listening_is_no_error() {
 fn help_fits_a_screen_and_shows_examples() {
     let top = good(&["--help"]);
     assert!(top.contains("Exit codes:"), "{top}");
-    let verbs = ["run", "inspect", "optimize", "bench", "compare", "ops", "doctor", "completions"];
+    let verbs = "run inspect optimize explain bench compare ops doctor completions".split(' ');
     for verb in verbs {
         assert!(top.contains(&format!("\n  {verb} ")), "{verb}: {top}");
         let help = good(&[verb, "-h"]);

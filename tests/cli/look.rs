@@ -135,6 +135,40 @@ fn optimize_writes_an_equal_model_and_a_report() {
 }
 
 #[test]
+fn explain_says_what_fired_and_why_not() {
+    let folder = Folder::new();
+    let graph = Graph::new().node("Relu", "x", "r", &[]).node("Clip", "r low", "y", &[]);
+    let graph = graph.input("x", F32, &[2]).input("low", F32, &[]).output("y", F32);
+    let model = folder.write("m.onnx", &graph.model());
+    let text = good(&["explain", &model]);
+    assert!(text.starts_with("nodes 2 → 1, FLOPs 4 → 4"), "{text}");
+    assert!(text.contains("clip_chain left alone:\n  1 × a bound is not constant\n"), "{text}");
+    let want = "clip_chain fired 0 times, and left alone:\n  y: a bound is not constant\n    \
+                help: export Clip with constant bounds\n";
+    assert_eq!(good(&["explain", &model, "--why", "clip_chain"]), want);
+    let report = json(&good(&["explain", &model, "--json"]));
+    assert_eq!(report["schema"], "kiln-optimize/1");
+    assert_eq!(kiln(&["explain", &model, "--why", "no_pass"]).code, 2);
+}
+
+#[test]
+fn optimize_check_proves_every_patch() {
+    let folder = Folder::new();
+    let graph = Graph::new().node("Relu", "x", "r", &[]).node("Relu", "r", "y", &[]);
+    let graph = graph.input("x", F32, &[2]).output("y", F32);
+    let model = folder.write("m.onnx", &graph.model());
+    let (out, report) = (folder.path("o.onnx"), folder.path("r.json"));
+    let done = kiln(&["optimize", &model, "-o", &out, "--check", "--report", &report]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.err.contains("1 of 1 patches proved on"), "{}", done.err);
+    let report = json(&String::from_utf8(read(&report)).expect("text"));
+    let patch = &report["patches"][0];
+    assert_eq!((&patch["rule"], &patch["checked"]), (&json("\"clip_chain\""), &json("true")));
+    assert_eq!(patch["dropped"], json("null"));
+    assert_eq!(folder.names(), ["m.onnx", "o.onnx", "r.json"]);
+}
+
+#[test]
 fn optimize_leaves_its_input_alone() {
     let folder = Folder::new();
     let model = folder.write("m.onnx", &relu());

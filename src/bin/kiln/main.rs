@@ -1,7 +1,7 @@
 //! The command line of kiln: one file per verb.
 //!
 //! ```text
-//! verb      run  inspect  optimize  bench  compare  ops  doctor  completions
+//! verb      run  inspect  optimize  explain  bench  compare  ops  doctor  completions
 //! options ─ load ─┬─ inputs ─ generate         what goes in
 //!                 └─ show ─ files              what comes out
 //! failure                                      what goes wrong, and the exit code
@@ -14,6 +14,7 @@ mod completions;
 mod difference;
 mod doctor;
 mod dot;
+mod explain;
 mod failure;
 mod files;
 mod generate;
@@ -78,6 +79,7 @@ verbs! {
     Run run;
     Inspect inspect;
     Optimize optimize;
+    Explain explain;
     Bench bench;
     Compare compare;
     Ops ops;

@@ -78,7 +78,8 @@ fn backend(text: &str) -> Result<BackendKind, String> {
     text.parse().map_err(|e: Error| e.message().to_owned())
 }
 
-fn pass(text: &str) -> Result<String, String> {
+/// Reads the name of a pass.
+pub fn pass(text: &str) -> Result<String, String> {
     let known = kiln_passes::names();
     match known.contains(&text) {
         true => Ok(text.to_owned()),

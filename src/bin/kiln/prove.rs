@@ -13,18 +13,19 @@ use crate::inputs::Feeding;
 /// Whether and how the result is proved.
 #[derive(Flags, Debug)]
 pub struct Proving {
-    /// Prove the result against the untouched graph; what is guilty of a difference is dropped
+    /// Prove every patch, and drop those that change a value
     #[arg(long)]
     pub check: bool,
-    /// Inputs to prove on, beside those that are made up: an .npz, or a folder of input_<j>.pb
-    /// or of such folders
+    /// Inputs to prove on, too: an .npz, or folders of input_<j>.pb
     #[arg(long, value_name = "FILE.npz|DIR", requires = "check")]
     inputs: Option<String>,
     /// How far outputs may be off, relative to the expected number
     #[arg(long, value_name = "R", default_value_t = 1e-3, requires = "check")]
+    #[arg(hide_short_help = true)]
     rtol: f64,
     /// How far outputs may be off beside that
     #[arg(long, value_name = "A", default_value_t = 1e-4, requires = "check")]
+    #[arg(hide_short_help = true)]
     atol: f64,
 }
 

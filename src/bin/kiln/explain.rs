@@ -1,0 +1,143 @@
+//! `kiln explain`: what each pass does to a model, what it leaves alone, and why.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use clap::Args as Flags;
+use kiln::Options;
+use kiln_ir::Cost;
+use kiln_passes::{PassReport, Report};
+
+use crate::failure::{Failure, note};
+use crate::inputs::checked_dims;
+use crate::options::{Passing, Reading, number, pass};
+use crate::{report, show};
+
+/// Say what each pass does to a model, what it leaves alone, and why
+#[derive(Flags, Debug)]
+#[command(after_help = "Examples:\n  \
+    kiln explain model.onnx\n  \
+    kiln explain model.onnx --why conv_bn\n\n\
+    Savings are counted per run, with every symbol that --dim does not fix standing for 1.")]
+pub struct Args {
+    /// The ONNX file; - is stdin
+    model: String,
+    /// Every node that a pass recognised and still left alone, with what would help
+    #[arg(long, value_name = "PASS", value_parser = pass)]
+    why: Option<String>,
+    /// Replace a symbol of the inputs by a number
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = number)]
+    dims: Vec<(String, u64)>,
+    /// Print one JSON document, as `optimize --report` writes it
+    #[arg(long, conflicts_with = "why")]
+    json: bool,
+    #[command(flatten)]
+    passing: Passing,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// Runs the verb.
+pub fn main(args: Args) -> Result<(), Failure> {
+    let model = args.reading.load(&args.model)?;
+    let dims = checked_dims(&args.dims, &model.inputs())?;
+    let model = model.with_dims(&dims)?;
+    model.warnings().iter().for_each(|w| note(w));
+    let options = Options {
+        opt_level: args.passing.opt_level,
+        skip: args.passing.skip.clone(),
+        ..Options::default()
+    };
+    let (_, done) = model.optimize(&options).map_err(|e| e.in_file(&args.model))?;
+    let text = match &args.why {
+        Some(pass) => why(pass, &done),
+        None if args.json => format!("{:#}\n", report::json(&args.model, &done)),
+        None => overview(&done),
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// One line a pass, and below the reasons why it did not fire more often.
+fn overview(done: &Report) -> String {
+    let mut rows = vec![vec!["pass".into(), "fired".into(), "declined".into(), "saves".into()]];
+    for p in &done.passes {
+        let counts = [p.fired, p.declined.len()].map(|n| n.to_string());
+        rows.push([[p.name.to_owned()].as_slice(), &counts, &[savings(&p.saved)]].concat());
+    }
+    let (before, after) = (&done.before, &done.after);
+    let mut text = format!(
+        "nodes {} → {}, FLOPs {} → {}, bytes moved {} → {}\n\n{}",
+        done.nodes_before,
+        done.nodes_after,
+        count(before.flops),
+        count(after.flops),
+        count(before.bytes),
+        count(after.bytes),
+        show::table(&rows)
+    );
+    for p in done.passes.iter().filter(|p| !p.declined.is_empty()) {
+        text += &format!("\n{} left alone:\n", p.name);
+        for (reason, n) in reasons(p) {
+            text += &format!("  {n} × {reason}\n");
+        }
+    }
+    text
+}
+
+/// How often a pass refused for each reason.
+fn reasons(p: &PassReport) -> BTreeMap<&'static str, usize> {
+    let mut reasons = BTreeMap::new();
+    for d in &p.declined {
+        *reasons.entry(d.reason).or_insert(0) += 1;
+    }
+    reasons
+}
+
+/// Every near-miss of a pass.
+fn why(pass: &str, done: &Report) -> String {
+    let Some(p) = done.passes.iter().find(|p| p.name == pass) else {
+        return format!("{pass} does not run at this level\n");
+    };
+    let mut text = format!("{pass} fired {} times", p.fired);
+    if p.declined.is_empty() {
+        return text + " and left nothing alone that it recognised\n";
+    }
+    text += ", and left alone:\n";
+    for d in &p.declined {
+        text += &format!("  {}: {}\n", d.node, d.reason);
+        if !d.advice.is_empty() {
+            text += &format!("    help: {}\n", d.advice);
+        }
+    }
+    text
+}
+
+fn savings(c: &Cost) -> String {
+    let parts = [(c.nodes, "nodes"), (c.flops, "FLOPs"), (c.bytes, "bytes")];
+    let parts = parts.iter().filter(|(n, _)| *n != 0);
+    parts.map(|(n, unit)| format!("{} {unit}", count(*n))).collect::<Vec<_>>().join(", ")
+}
+
+/// A number with three digits or a little more.
+fn count(n: i64) -> String {
+    const UNITS: [(i64, &str); 3] = [(1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];
+    match UNITS.iter().find(|(unit, _)| n.abs() >= 10 * unit) {
+        Some((unit, letter)) => format!("{}{letter}", n / unit),
+        None => n.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_short() {
+        for (n, want) in [(0, "0"), (9_999, "9999"), (12_345, "12k"), (-8_000_000_000, "-8000M")] {
+            assert_eq!(count(n), want);
+        }
+        assert_eq!(savings(&Cost { nodes: 2, flops: 0, bytes: 50_000 }), "2 nodes, 50k bytes");
+    }
+}
