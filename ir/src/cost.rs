@@ -58,7 +58,8 @@ pub fn cost(g: &Graph, node: NodeId) -> Cost {
         return Cost::default();
     }
     let operands: Vec<_> = g.inputs_of(node).into_iter().flatten().collect();
-    let bytes = operands.into_iter().chain(g.outputs_of(node)).map(|v| bytes(g, v)).sum();
+    let values = operands.into_iter().chain(g.outputs_of(node));
+    let bytes = values.map(|v| bytes(g, v)).fold(0, i64::saturating_add);
     Cost { nodes: 1, flops: flops(g, node), bytes }
 }
 
@@ -111,9 +112,11 @@ fn flops(g: &Graph, node: NodeId) -> i64 {
         Op::Region(r) => out.saturating_mul(computing(r.body())),
         Op::Gemm(m) => products(out, length(0, if m.trans_a { 0 } else { 1 })),
         Op::Attention(_) => products(size(0), length(1, -2)).saturating_mul(2),
-        Op::Rnn(_) => products(length(0, 0) * length(0, 1), size(1).saturating_add(size(2))),
+        Op::Rnn(_) => {
+            products(length(0, 0).saturating_mul(length(0, 1)), size(1).saturating_add(size(2)))
+        }
         Op::Svm(_) | Op::Linear(_) => products(out, length(0, -1)),
-        Op::Pool(p) => out.saturating_mul(p.window.kernel_shape.iter().product::<i64>().max(1)),
+        Op::Pool(p) => p.window.kernel_shape.iter().fold(out, |n, k| n.saturating_mul(*k)),
         Op::Reduce(_) | Op::GlobalPool(_) => size(0),
         _ => out,
     }

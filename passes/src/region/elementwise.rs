@@ -30,27 +30,57 @@ impl Rewrite for Elementwise {
     }
 
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
-        if !takes(g, root) {
+        if !takes(g, root) || flows_on(g, root) {
             return Ok(None);
         }
-        let operands = g.inputs_of(root);
-        let inner = operands.iter().flatten().find(|v| {
-            let readers = g.readers(**v).all(|(n, _)| n == root);
-            takes(g, v.node) && g.ty(**v) == g.ty(root.first()) && readers && !g.is_output(**v)
-        });
-        let Some(&inner) = inner else { return Ok(None) };
-        if size(g.op(inner.node)) + size(g.op(root)) > MOST {
-            return Err(Decline::new("the group would be too large for the first cache"));
+        let group = group(g, root);
+        if group.len() < 2 {
+            return Ok(None);
         }
-        let joined = join(g, inner, root).map_err(|_| Decline::new("the bodies do not join"))?;
+        let joined = join(g, &group).map_err(|_| Decline::new("the bodies do not join"))?;
         let (region, operands) = joined;
         let inputs: Vec<_> = operands.into_iter().map(|v| Some(Source::from(v))).collect();
         let mut e = Edit::default();
         let y = e.node(region, &inputs);
         e.replace(root.first(), y);
-        e.absorb(inner);
+        e.absorb_below(&group);
         Ok(Some(e))
     }
+}
+
+/// Whether a group may read the node: it is in a larger one then.
+fn flows_on(g: &Graph, node: NodeId) -> bool {
+    let v = node.first();
+    let mut readers = g.readers(v).map(|(n, _)| n);
+    let Some(reader) = readers.next().filter(|_| !g.is_output(v)) else { return false };
+    readers.all(|n| n == reader)
+        && takes(g, reader)
+        && g.ty(v) == g.ty(reader.first())
+        && size(g.op(reader)) + size(g.op(node)) <= MOST
+}
+
+/// The node and what feeds nothing else, readers first.
+fn group(g: &Graph, root: NodeId) -> Vec<NodeId> {
+    let mut group = vec![root];
+    let mut operators = size(g.op(root));
+    let mut next = 0;
+    while let Some(&reader) = group.get(next) {
+        next += 1;
+        for v in g.inputs_of(reader).into_iter().flatten() {
+            let inside = |n: NodeId| group.contains(&n);
+            let joins = takes(g, v.node)
+                && !inside(v.node)
+                && g.ty(v) == g.ty(root.first())
+                && !g.is_output(v)
+                && g.readers(v).all(|(n, _)| inside(n))
+                && operators + size(g.op(v.node)) <= MOST;
+            if joins {
+                operators += size(g.op(v.node));
+                group.push(v.node);
+            }
+        }
+    }
+    group
 }
 
 /// Whether a node is elementwise, with one output, and all `f32`.
@@ -146,12 +176,15 @@ impl Body {
     }
 }
 
-/// Both nodes as one, and its operands.
-fn join(g: &Graph, inner: Value, root: NodeId) -> Result<(Region, Vec<Value>)> {
+/// All nodes of a group as one, and its operands.
+fn join(g: &Graph, group: &[NodeId]) -> Result<(Region, Vec<Value>)> {
     let mut body = Body { graph: Graph::new(), operands: vec![], inside: HashMap::new(), names: 0 };
-    let made = body.add(g, inner.node)?;
-    body.inside.insert(inner, made);
-    let y = body.add(g, root)?;
+    for &node in group.iter().rev() {
+        let made = body.add(g, node)?;
+        body.inside.insert(node.first(), made);
+    }
+    let y = group.first().and_then(|root| body.inside.get(&root.first()).copied());
+    let y = y.ok_or_else(|| kiln_ir::Error::bug("a group of nothing"))?;
     body.graph.set_outputs(vec![("y".into(), y)]);
     Ok((Region::new(Arc::new(body.graph))?, body.operands))
 }

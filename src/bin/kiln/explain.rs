@@ -22,7 +22,7 @@ use crate::{report, show};
 pub struct Args {
     /// The ONNX file; - is stdin
     model: String,
-    /// Every node that a pass recognised and still left alone, with what would help
+    /// The nodes that a pass recognised and left alone, with what would help
     #[arg(long, value_name = "PASS", value_parser = pass)]
     why: Option<String>,
     /// Replace a symbol of the inputs by a number
