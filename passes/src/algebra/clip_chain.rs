@@ -36,6 +36,9 @@ impl Rewrite for ClipChain {
         // A clip whose bounds cross gives the upper one.
         let clip = |x: f64, (low, high): (f64, f64)| x.max(low).min(high);
         let joined = (clip(inner.0, outer), clip(inner.1.max(inner.0.min(inner.1)), outer));
+        if joined == inner {
+            return Ok(Some(Edit::replacing(root.first(), middle)));
+        }
         let dtype = ty.dtype;
         let number = |x: f64| {
             match_float!(dtype, T => {
@@ -93,11 +96,11 @@ mod tests {
             expect![[r#"
                 x: f32[N]
                 z: f32[N]
-                c/clip_chain1 = f32[]{6.0}
-                c/clip_chain0 = f32[]{0.0}
-                c = Clip(x, c/clip_chain0, c/clip_chain1)
-                e = Relu(z)
-                return c, e
+                d = Relu(z)
+                b/clip_chain0 = f32[]{0.0}
+                b/clip_chain1 = f32[]{6.0}
+                b = Clip(x, b/clip_chain0, b/clip_chain1)
+                return c=b, e=d
             "#]],
         );
     }
