@@ -34,7 +34,10 @@ pub fn export(g: &Graph, opsets: &BTreeMap<String, i64>) -> Result<ModelProto> {
         ir_version: Some(ir_version(default, !exporter.functions.is_empty())),
         producer_name: Some("kiln".to_owned()),
         producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-        functions: exporter.functions.into_iter().map(|(_, f)| f).collect(),
+        // Functions import what the whole model does.
+        functions: (exporter.functions.into_iter())
+            .map(|(_, f)| FunctionProto { opset_import: imports.clone(), ..f })
+            .collect(),
         opset_import: imports,
         graph: Some(graph),
         ..Default::default()
@@ -224,8 +227,11 @@ impl Exporter {
             domain: Some(KILN_DOMAIN.to_owned()),
             input: graph.input.iter().map(plain).collect(),
             output: graph.output.iter().map(plain).collect(),
-            node: constants.chain(graph.node.clone()).collect(),
-            opset_import: self.imports(),
+            // Nodes of functions need no names, and runtimes refuse two of the same.
+            node: constants
+                .chain(graph.node.clone())
+                .map(|n| NodeProto { name: None, ..n })
+                .collect(),
             ..Default::default()
         };
         self.functions.push((key, f));

@@ -7,6 +7,9 @@ use kiln_ir::{Graph, NodeId, Operator, Type, Value};
 /// parameters as inputs do so. Every runtime of the last years reads it.
 pub(crate) const LOWEST: i64 = 21;
 
+/// Where `Swish` came.
+const SWISH: i64 = 24;
+
 /// The same for `ai.onnx.ml`: here the last attributes of label encoders came.
 const LOWEST_ML: i64 = 4;
 
@@ -16,6 +19,8 @@ const LOWEST_ML: i64 = 4;
 pub(crate) fn needed(g: &Graph, id: NodeId) -> i64 {
     let name = g.op(id).name();
     let lowest = match schema::split(name).0 {
+        // kiln reads it as older runtimes wrote it, too.
+        "" if name == "Swish" => SWISH,
         "" => LOWEST,
         "ai.onnx.ml" => LOWEST_ML,
         _ => 1,
@@ -67,6 +72,7 @@ mod tests {
             ("l = i64[]{0}\nu = i64[]{4}\nd = i64[]{1}\ny = Range(l, u, d)\nreturn y", 21),
             ("a = i64[1]{1}\ny = ReduceL2(x: f32[2,3], a)\nreturn y", 21),
             ("y = Gelu(x: f32[2])\nreturn y", 21),
+            ("y = Swish(x: f32[2])\nreturn y", 24),
             ("y = ai.onnx.ml.Binarizer(x: f32[2,3])\nreturn y", 4),
         ] {
             let g = text::parse(source).expect("parses");
