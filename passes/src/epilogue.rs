@@ -2,8 +2,9 @@
 
 use kiln_ir::ops::activation::Activation;
 use kiln_ir::ops::select::Select;
-use kiln_ir::{Graph, NodeId, Op};
-use kiln_tensor::Tensor;
+use kiln_ir::{Graph, NodeId, Op, Value};
+
+use crate::forms::scalar;
 
 /// Whether a node may be an activation.
 pub(crate) fn is_candidate(op: &Op) -> bool {
@@ -13,7 +14,7 @@ pub(crate) fn is_candidate(op: &Op) -> bool {
 /// The activation that a node is, if fused operators know it.
 pub(crate) fn activation(g: &Graph, node: NodeId) -> Option<Activation> {
     let bound = |i, open| match g.input_of(node, i) {
-        Some(v) => narrow(g.constant_of(v)?),
+        Some(v) => narrow(g, v),
         None => Some(open),
     };
     let [min, max] = match g.op(node) {
@@ -23,8 +24,8 @@ pub(crate) fn activation(g: &Graph, node: NodeId) -> Option<Activation> {
     Some(Activation::Clip { min, max })
 }
 
-/// A scalar, where an `f32` holds it exactly.
-fn narrow(t: &Tensor) -> Option<f32> {
-    let x = t.to_scalar::<f64>().ok()?;
+/// A single number, where an `f32` holds it exactly.
+fn narrow(g: &Graph, v: Value) -> Option<f32> {
+    let x = scalar(g, v)?;
     (f64::from(x as f32) == x).then_some(x as f32)
 }

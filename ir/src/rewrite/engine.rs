@@ -28,7 +28,7 @@ pub fn run(
     let mut outcome = Outcome::default();
     let mut work: VecDeque<NodeId> = order.iter().copied().collect();
     let mut queued = Marks::of(order);
-    let mut refused = HashSet::new();
+    let (mut refused, mut declined) = (HashSet::new(), HashSet::new());
     while let Some(root) = work.pop_front() {
         queued.clear(root);
         if !g.contains(root) || refused.contains(&root) {
@@ -44,9 +44,8 @@ pub fn run(
         match verdict {
             Ok(None) => {}
             Err(decline) => {
-                let name = g.node(root).name.to_string();
-                if outcome.declined.iter().all(|(n, d)| (n, d) != (&name, &decline)) {
-                    outcome.declined.push((name, decline));
+                if declined.insert(root) {
+                    outcome.declined.push((g.node(root).name.to_string(), decline));
                 }
             }
             Ok(Some(edit)) => {
@@ -150,9 +149,10 @@ impl Applying<'_> {
             let new = resolve(*new, &made);
             replaced.push((*old, new));
         }
-        if !judge.takes_all() {
-            self.check_types(g, &replaced)?;
-        }
+        let typed = match self.check_types(g, &replaced) {
+            Err(e) if !judge.takes_all() => return Err(e),
+            typed => typed,
+        };
         let mut patch = Patch {
             number: self.number,
             rule: self.rule.name(),
@@ -178,7 +178,7 @@ impl Applying<'_> {
             nodes.iter().rev().try_for_each(|&n| sweeper.sweep(g, n))?;
             return Ok(Applied { patch, touched: vec![] });
         }
-        self.check_types(g, &replaced)?;
+        typed?;
         let touched = self.commit(g, &edit, &nodes, &replaced, &mut patch)?;
         Ok(Applied { patch, touched })
     }

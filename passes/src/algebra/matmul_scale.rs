@@ -11,7 +11,7 @@
 use kiln_ir::ops::matmul::MatMul;
 use kiln_ir::{Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
 
-use crate::forms::{Forms, fits_into, scalar};
+use super::scalar_chain::step;
 
 /// See the module.
 pub struct MatMulScale;
@@ -69,20 +69,7 @@ fn scaled_operand(g: &Graph, root: NodeId, m: MatMul) -> Option<Edit> {
 
 /// What is scaled, and by how much.
 fn scaled(g: &Graph, v: Value) -> Option<(Value, f64)> {
-    thread_local! {
-        static FORMS: Forms = Forms::new(&["Mul(x, $c)", "Div(x, $d)"]);
-    }
-    let m = FORMS.with(|f| f.find_value(g, v))?;
-    let x = m.get("x").filter(|x| g.constant_of(*x).is_none())?;
-    let is_float = g.ty(x).as_tensor().is_ok_and(|t| t.dtype.is_float());
-    let number = |name| {
-        let c = m.get(name).filter(|c| fits_into(g, *c, x))?;
-        scalar(g, c).filter(|_| is_float)
-    };
-    match number("c") {
-        Some(c) => Some((x, c)),
-        None => Some((x, 1.0 / number("d")?)),
-    }
+    step(g, v.node).filter(|s| s.product).map(|s| (s.x, s.by))
 }
 
 #[cfg(test)]

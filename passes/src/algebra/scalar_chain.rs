@@ -19,10 +19,10 @@ use crate::forms::{fits_into, scalar};
 pub struct ScalarChain;
 
 /// A step: the value, whether it is multiplied, by what or what is added.
-struct Step {
-    x: Value,
-    product: bool,
-    by: f64,
+pub(super) struct Step {
+    pub x: Value,
+    pub product: bool,
+    pub by: f64,
     divided: bool,
 }
 
@@ -66,7 +66,7 @@ impl Rewrite for ScalarChain {
 }
 
 /// The step that a node is: a value, and a constant that leaves its shape alone.
-fn step(g: &Graph, node: NodeId) -> Option<Step> {
+pub(super) fn step(g: &Graph, node: NodeId) -> Option<Step> {
     let (product, inverse) = match g.op(node) {
         Op::Binary(Binary::Mul) => (true, false),
         Op::Binary(Binary::Div) => (true, true),

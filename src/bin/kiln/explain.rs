@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use clap::Args as Flags;
-use kiln::Options;
 use kiln_ir::Cost;
 use kiln_passes::{PassReport, Report};
 
@@ -43,11 +42,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let dims = checked_dims(&args.dims, &model.inputs())?;
     let model = model.with_dims(&dims)?;
     model.warnings().iter().for_each(|w| note(w));
-    let options = Options {
-        opt_level: args.passing.opt_level,
-        skip: args.passing.skip.clone(),
-        ..Options::default()
-    };
+    let options = args.passing.options();
     let (_, done) = model.optimize(&options).map_err(|e| e.in_file(&args.model))?;
     let text = match &args.why {
         Some(pass) => why(pass, &done),

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args as Flags;
-use kiln::Options;
 
 use crate::failure::{Failure, note};
 use crate::inputs::checked_dims;
@@ -48,11 +47,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let dims = checked_dims(&args.dims, &model.inputs())?;
     let model = model.with_dims(&dims)?;
     model.warnings().iter().for_each(|w| note(w));
-    let options = Options {
-        opt_level: args.passing.opt_level,
-        skip: args.passing.skip.clone(),
-        ..Options::default()
-    };
+    let options = args.passing.options();
     let (graph, done, proof) = match args.proving.check {
         false => {
             let (graph, done) = model.optimize(&options).map_err(|e| e.in_file(&args.model))?;

@@ -32,6 +32,13 @@ pub struct Passing {
     pub skip: Vec<String>,
 }
 
+impl Passing {
+    /// The options, all others at their defaults.
+    pub fn options(&self) -> Options {
+        Options { opt_level: self.opt_level, skip: self.skip.clone(), ..Options::default() }
+    }
+}
+
 /// How a model is optimized and run.
 #[derive(Args, Clone, Debug)]
 pub struct Building {
