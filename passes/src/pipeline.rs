@@ -94,6 +94,7 @@ pub fn run(g: &mut Graph, pipeline: &Pipeline) -> Result<Report> {
 
 /// Runs the passes; `judge` may keep rules from firing, and drop what they did.
 pub fn run_judged(g: &mut Graph, pipeline: &Pipeline, judge: &mut dyn Judge) -> Result<Report> {
+    let start = Instant::now();
     let mut report = Report { nodes_before: operators(g), before: total(g), ..Report::default() };
     pipeline.phases.iter().flat_map(|p| &p.rules).for_each(|r| r.begin());
     let entry = |p: &'static str, r: &dyn Rewrite| PassReport::new(r.name(), p);
@@ -112,6 +113,7 @@ pub fn run_judged(g: &mut Graph, pipeline: &Pipeline, judge: &mut dyn Judge) -> 
         }
     }
     (report.nodes_after, report.after) = (operators(g), total(g));
+    report.micros = micros(start);
     Ok(report)
 }
 
@@ -157,7 +159,7 @@ fn run_rule(
         pass.saved = pass.saved + patch.saved;
     }
     remember(&mut pass.declined, &outcome);
-    pass.micros += u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    pass.micros += micros(start);
     report.patches.extend(outcome.patches);
     Ok(())
 }
@@ -173,6 +175,10 @@ fn remember(declined: &mut Vec<Declined>, outcome: &Outcome) {
             declined.push(Declined { node: node.clone(), reason, advice });
         }
     }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn operators(g: &Graph) -> usize {
