@@ -23,6 +23,7 @@ mod region;
 mod report;
 mod samples;
 mod skip;
+mod spans;
 #[cfg(test)]
 mod testing;
 mod weights;
