@@ -287,8 +287,9 @@ fn multiplied(m: &mut Maker) -> Option<Value> {
     if m.random.bool() {
         return Some(y);
     }
-    let bias = m.weights(&[n])?;
-    m.plain("Add", &[bias, y])
+    let by_column = m.weights(&[n])?;
+    let op = if m.random.bool() { "Add" } else { "Mul" };
+    m.plain(op, &[by_column, y])
 }
 
 /// A matrix times itself across, scaled before or behind.
