@@ -11,7 +11,7 @@ use kiln_ir::ops::concat::Concat;
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
 use kiln_tensor::shape::axis;
 
-use crate::forms::only_reader;
+use crate::forms::sole_reader;
 
 /// See the module.
 pub struct ConcatChain;
@@ -25,7 +25,7 @@ impl Rewrite for ConcatChain {
         let Some(along) = axis_of(g, root) else { return Ok(None) };
         let operands: Vec<Value> = g.inputs_of(root).into_iter().flatten().collect();
         let joins = |v: &Value| axis_of(g, v.node) == Some(along);
-        let own = |v: &Value| joins(v) && only_reader(g, *v) == Some(root);
+        let own = |v: &Value| joins(v) && sole_reader(g, *v) == Some(root);
         if !operands.iter().any(own) {
             return match operands.iter().any(joins) {
                 true => Err(Decline::new("the Concat before has another reader")),
