@@ -58,6 +58,8 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     forms::weighed,
     forms::grouped,
     forms::inverted,
+    forms::headed,
+    forms::shortened,
 ];
 
 struct Maker {
