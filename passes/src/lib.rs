@@ -22,6 +22,7 @@ mod recognize;
 mod region;
 mod report;
 mod samples;
+mod sides;
 mod skip;
 #[cfg(test)]
 mod testing;
@@ -33,3 +34,4 @@ pub use pipeline::{PassInfo, Pipeline, names, passes, pipeline, run, run_judged}
 pub use proof::{Culprit, Proof, Sample};
 pub use report::{Declined, PassReport, Report};
 pub use samples::samples;
+pub use sides::{Sides, pictures};

@@ -7,6 +7,7 @@
 //! failure                                      what goes wrong, and the exit code
 //! ```
 
+mod ablate;
 mod bench;
 mod bugs;
 mod compare;
@@ -25,11 +26,13 @@ mod machine;
 mod ops;
 mod optimize;
 mod options;
+mod page;
 mod prove;
 mod report;
 mod run;
 mod show;
 mod statistics;
+mod svg;
 
 use std::process::ExitCode;
 
