@@ -99,7 +99,7 @@ fn channels(shape: &[usize], group: usize, transposed: bool) -> Channels {
 }
 
 /// A tensor of rounded values, all of which must be finite.
-fn rounded(
+pub(crate) fn rounded(
     dtype: DType,
     shape: &[usize],
     data: impl Iterator<Item = f64>,
