@@ -1,6 +1,6 @@
 //! Patterns that mean the same, and what rules ask of constants.
 
-use kiln_ir::{Graph, Match, NodeId, Pattern, Value};
+use kiln_ir::{Graph, Match, NodeId, Operator, Pattern, Value};
 use kiln_tensor::Tensor;
 
 /// The ways in which exporters write one thing.
@@ -73,4 +73,9 @@ pub(crate) fn per_channel(
     let at = (axis + t.rank()).checked_sub(rank)?;
     let others_are_one = t.shape().iter().enumerate().all(|(i, &n)| i == at || n == 1);
     (others_are_one && t.shape()[at] == channels).then_some(all)
+}
+
+/// An integer attribute that is written out.
+pub(crate) fn attr_int(g: &Graph, node: NodeId, name: &str) -> Option<i64> {
+    g.op(node).attrs().take::<i64>(name).ok()?
 }

@@ -9,11 +9,13 @@ mod attend;
 mod bisect;
 mod clean;
 mod closeness;
+mod columns;
 mod epilogue;
 mod forms;
 mod fuse;
 #[cfg(test)]
 mod laws;
+mod ml;
 mod pipeline;
 #[cfg(test)]
 mod planted;
@@ -26,6 +28,7 @@ mod sides;
 mod skip;
 #[cfg(test)]
 mod testing;
+mod trees;
 mod weights;
 
 pub use bisect::{guilty, replay};

@@ -8,7 +8,7 @@ use kiln_ir::rewrite::{self, Judge, Outcome};
 use kiln_ir::{Decline, Error, Graph, Limits, NodeId, Op, Result, Rewrite, verify};
 
 use crate::report::{Declined, PassReport, Report};
-use crate::{algebra, attend, clean, fuse, recognize, region, skip};
+use crate::{algebra, attend, clean, fuse, ml, recognize, region, skip};
 
 /// Rules that may run in any order until none fires.
 pub(crate) struct Phase {
@@ -32,6 +32,8 @@ pub(crate) fn phases(limits: &Limits) -> Vec<Phase> {
         Phase { name: "recognize", rules: recognize::rules() },
         // Before fusing, so that fewer spellings of one thing are left.
         Phase { name: "algebra", rules: algebra::rules() },
+        // Before fusing puts a bias where a folded one would go.
+        Phase { name: "ml", rules: ml::rules() },
         // Before fusing takes the products and their masks for products with a bias.
         Phase { name: "attend", rules: attend::rules() },
         // Late, because fused operators are recognised by fewer rules than their parts.
