@@ -85,7 +85,8 @@ fn twice_changes_nothing_more() {
     });
 }
 
-/// Operators, and the elements that they write where a symbol stands for 7.
+/// Operators, and the elements that they write where a symbol stands for 7, those of both branches
+/// of an If among them.
 fn cost(g: &Graph) -> (usize, i64) {
     let runs = |&n: &_| !matches!(g.op(n), Op::Input(_) | Op::Const(_));
     let nodes: Vec<_> = g.nodes().filter(runs).collect();
@@ -94,7 +95,12 @@ fn cost(g: &Graph) -> (usize, i64) {
         ty.shape.as_ref()?.iter().map(|d| d.eval(&|_| Some(7))).product::<Option<i64>>()
     };
     let written = nodes.iter().flat_map(|&n| g.outputs_of(n)).filter_map(elements).sum();
-    (nodes.len(), written)
+    let bodies = nodes.iter().filter_map(|&n| match g.op(n) {
+        Op::If(op) => Some(op.branches()),
+        _ => None,
+    });
+    let inside = bodies.flatten().map(|body| cost(body));
+    inside.fold((nodes.len(), written), |(n, e), (nodes, elements)| (n + nodes, e + elements))
 }
 
 #[test]

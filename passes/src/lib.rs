@@ -26,6 +26,7 @@ mod report;
 mod samples;
 mod sides;
 mod skip;
+mod spans;
 #[cfg(test)]
 mod testing;
 mod trees;

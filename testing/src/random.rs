@@ -6,6 +6,8 @@ use kiln_ir::schema::{self, NodeSpec};
 use kiln_ir::{Attrs, Dim, Graph, Type, Value};
 use kiln_tensor::{DType, Tensor};
 
+mod forms;
+
 /// A graph of about `steps` steps on `f32` inputs with the symbol `N`; the same for a seed.
 ///
 /// Every value in it stays within about 1e6 for inputs in -1..1, and every function in it is
@@ -48,6 +50,14 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     convolved,
     reduced,
     folded,
+    forms::sunk,
+    forms::parts,
+    forms::chosen,
+    forms::expanded,
+    forms::branched,
+    forms::weighed,
+    forms::grouped,
+    forms::inverted,
 ];
 
 pub(crate) struct Maker {
