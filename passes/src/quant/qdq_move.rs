@@ -16,7 +16,7 @@
 
 use kiln_ir::ops::layout::Layout;
 use kiln_ir::ops::pool::PoolKind;
-use kiln_ir::{Edit, Graph, NodeId, Op, Rewrite, Source, Verdict};
+use kiln_ir::{Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
 
 use super::{dequantized, quantizes};
 
@@ -87,6 +87,9 @@ fn up(g: &Graph, root: NodeId) -> Verdict {
     let Some(x) = g.input_of(t.node, 0).filter(|_| to.single().is_some()) else {
         return Ok(None);
     };
+    if comes_down(g, x) {
+        return Ok(None);
+    }
     let mut parameters = sources(g, root);
     parameters[0] = Some(x.into());
     let mut e = Edit::default();
@@ -97,6 +100,15 @@ fn up(g: &Graph, root: NodeId) -> Verdict {
     e.replace(root.first(), y);
     e.absorb(t);
     Ok(Some(e))
+}
+
+/// Whether a dequantizer moves towards the readers of a value: then it is the one that moves.
+fn comes_down(g: &Graph, v: Value) -> bool {
+    let mut v = v;
+    while let Some(x) = g.input_of(v.node, 0).filter(|_| rearranges(g.op(v.node))) {
+        v = x;
+    }
+    dequantized(g, v).is_some()
 }
 
 /// Tensors of the same steps, joined before they are dequantized.
