@@ -20,6 +20,7 @@ mod pipeline;
 #[cfg(test)]
 mod planted;
 mod proof;
+mod quant;
 mod recognize;
 mod region;
 mod report;

@@ -1,5 +1,8 @@
 //! Graphs made up from a seed: valid, connected, of many operators, with what passes look for
-//! (twins, no-ops, dead ends, constants, lengths as values, convolutions and what follows them).
+//! (twins, no-ops, dead ends, constants, lengths as values, convolutions and what follows them,
+//! quantizers).
+
+mod quantized;
 
 use fastrand::Rng;
 use kiln_ir::schema::{self, NodeSpec};
@@ -10,8 +13,9 @@ mod forms;
 
 /// A graph of about `steps` steps on `f32` inputs with the symbol `N`; the same for a seed.
 ///
-/// Every value in it stays within about 1e6 for inputs in -1..1, and every function in it is
-/// continuous, so that a pass that rounds differently changes the outputs a little at most.
+/// Every value in it stays within about 1e6 for inputs in -1..1, and every function in it but
+/// quantizers, which saturate, is continuous, so that a pass that rounds differently changes the
+/// outputs a little at most.
 pub fn graph(seed: u64, steps: usize) -> Graph {
     let mut maker = Maker::new(seed);
     maker.inputs();
@@ -58,6 +62,8 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     forms::weighed,
     forms::grouped,
     forms::inverted,
+    quantized::quantized,
+    quantized::quantized,
 ];
 
 pub(crate) struct Maker {
