@@ -18,6 +18,7 @@ mod pipeline;
 #[cfg(test)]
 mod planted;
 mod proof;
+mod quant;
 mod recognize;
 mod region;
 mod report;
@@ -31,5 +32,6 @@ pub use bisect::{guilty, replay};
 pub use closeness::{Bound, Gap};
 pub use pipeline::{PassInfo, Pipeline, names, passes, pipeline, run, run_judged};
 pub use proof::{Culprit, Proof, Sample};
+pub use quant::{Range, Sites};
 pub use report::{Declined, PassReport, Report};
 pub use samples::samples;

@@ -1,0 +1,5 @@
+//! Quantization: what writes it into a graph.
+
+mod place;
+
+pub use place::{Range, Sites};
