@@ -1,7 +1,7 @@
 //! The command line of kiln: one file per verb.
 //!
 //! ```text
-//! verb      run  inspect  optimize  explain  bench  compare  ops  doctor  completions
+//! verb      run  inspect  optimize  quantize  explain  bench  compare  ops  doctor  completions
 //! options ─ load ─┬─ inputs ─ generate         what goes in
 //!                 └─ show ─ files              what comes out
 //! failure                                      what goes wrong, and the exit code
@@ -9,6 +9,7 @@
 
 mod bench;
 mod bugs;
+mod calibration;
 mod compare;
 mod completions;
 mod difference;
@@ -26,6 +27,7 @@ mod ops;
 mod optimize;
 mod options;
 mod prove;
+mod quantize;
 mod report;
 mod run;
 mod show;
@@ -79,6 +81,7 @@ verbs! {
     Run run;
     Inspect inspect;
     Optimize optimize;
+    Quantize quantize;
     Explain explain;
     Bench bench;
     Compare compare;
