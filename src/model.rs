@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use kiln_ir::{Error, Graph, Limits, Result, Type, Value};
 use kiln_onnx::{Repair, Resolver};
+use kiln_tensor::Datum;
 
 use crate::bind;
 use crate::builder::{self, Options};
 use crate::check::{self, Checked, Checking};
+use crate::quantize::{self, Quantized, Quantizing};
 use crate::session::Session;
 
 /// An imported model.
@@ -175,6 +177,15 @@ impl Model {
     /// An error: the model itself fails on a sample that was given.
     pub fn check(&self, options: &Options, checking: &Checking) -> Result<Checked> {
         check::check(self, options, checking).map_err(|e| e.in_file(self.name.clone()))
+    }
+
+    /// Quantizes the model by samples, each a value for every input in order; the result has
+    /// standard operators only. The order of the samples does not matter.
+    ///
+    /// An error: nothing can be quantized, there are no samples where they are needed, or the
+    /// model fails on one.
+    pub fn quantize(&self, samples: &[Vec<Datum>], how: &Quantizing) -> Result<Quantized> {
+        quantize::quantize(self, samples, how).map_err(|e| e.in_file(self.name.clone()))
     }
 
     /// Makes the model ready to run.

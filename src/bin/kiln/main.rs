@@ -1,7 +1,7 @@
 //! The command line of kiln: one file per verb.
 //!
 //! ```text
-//! verb      run  inspect  optimize  explain  bench  compare  ops  doctor  completions
+//! verb      run  inspect  optimize  quantize  explain  bench  compare  ops  doctor  completions
 //! options ─ load ─┬─ inputs ─ generate         what goes in
 //!                 └─ show ─ files              what comes out
 //! failure                                      what goes wrong, and the exit code
@@ -10,6 +10,7 @@
 mod ablate;
 mod bench;
 mod bugs;
+mod calibration;
 mod compare;
 mod completions;
 mod difference;
@@ -28,6 +29,7 @@ mod optimize;
 mod options;
 mod page;
 mod prove;
+mod quantize;
 mod report;
 mod run;
 mod show;
@@ -82,6 +84,7 @@ verbs! {
     Run run;
     Inspect inspect;
     Optimize optimize;
+    Quantize quantize;
     Explain explain;
     Bench bench;
     Compare compare;
