@@ -3,6 +3,7 @@
 pub mod cast_chain;
 pub mod clip_chain;
 pub mod concat_chain;
+pub mod fold_dequantize;
 pub mod gather_slice;
 pub mod matmul_merge;
 pub mod matmul_scale;
@@ -17,13 +18,14 @@ pub mod split_concat;
 pub mod transpose_sink;
 pub mod where_const;
 
-use kiln_ir::Rewrite;
+use kiln_ir::{Limits, Rewrite};
 
 /// The rules of the phase.
-pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
+pub(crate) fn rules(limits: &Limits) -> Vec<Box<dyn Rewrite>> {
     vec![
         Box::new(cast_chain::CastChain),
         Box::new(clip_chain::ClipChain),
+        Box::new(fold_dequantize::FoldDequantize::new(limits)),
         Box::new(reshape_chain::ReshapeChain),
         Box::new(scalar_chain::ScalarChain),
         Box::new(matmul_transpose::MatMulTranspose),

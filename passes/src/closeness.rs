@@ -8,7 +8,8 @@ pub enum Bound {
     /// Every bit; any NaN is any other.
     Bits,
     /// What sums of some thousand terms lose when they are rounded in another order, measured
-    /// by the largest number of the tensor: some hundred units in the last place.
+    /// by the largest number of the tensor: some hundred units in the last place. Integers of 8
+    /// bits are numbers that were quantized: one step.
     Rounding,
     /// `|got - want| <= atol + rtol * |want|`.
     Within {
@@ -82,6 +83,9 @@ fn tensors(want: &Tensor, got: &Tensor, bound: Bound) -> Gap {
         let text = |t: &Tensor| format!("{}{:?}", t.dtype(), t.shape());
         return Gap::fault(format!("{} instead of {}", text(got), text(want)));
     }
+    if bound == Bound::Rounding && matches!(want.dtype(), DType::U8 | DType::I8) {
+        return steps(want, got);
+    }
     if !want.dtype().is_float() {
         return match want == got {
             true => Gap { compared: true, ..Gap::default() },
@@ -92,6 +96,16 @@ fn tensors(want: &Tensor, got: &Tensor, bound: Bound) -> Gap {
         (Ok(w), Ok(g)) => numbers(&w, &g, want.dtype(), bound, want.shape()),
         _ => Gap::fault("the elements cannot be read"),
     }
+}
+
+/// Integers that are one step apart at most.
+fn steps(want: &Tensor, got: &Tensor) -> Gap {
+    let (Ok(w), Ok(g)) = (want.to_vec::<i64>(), got.to_vec::<i64>()) else {
+        return Gap::fault("the elements cannot be read");
+    };
+    let largest = w.iter().zip(&g).map(|(w, g)| w.abs_diff(*g)).max().unwrap_or(0);
+    let fault = (largest > 1).then(|| format!("elements differ by {largest} steps"));
+    Gap { compared: true, largest: largest as f64, fault }
 }
 
 fn numbers(want: &[f64], got: &[f64], dtype: DType, bound: Bound, dims: &[usize]) -> Gap {

@@ -1,7 +1,7 @@
 //! Patterns that mean the same, and what rules ask of constants.
 
 use kiln_ir::ops::layout::Layout;
-use kiln_ir::{Dim, Graph, Match, NodeId, Op, Pattern, Value};
+use kiln_ir::{Dim, Graph, Match, NodeId, Op, Operator, Pattern, Value};
 use kiln_tensor::Tensor;
 use kiln_tensor::shape::axis;
 
@@ -75,6 +75,11 @@ pub(crate) fn per_channel(
     let at = (axis + t.rank()).checked_sub(rank)?;
     let others_are_one = t.shape().iter().enumerate().all(|(i, &n)| i == at || n == 1);
     (others_are_one && t.shape()[at] == channels).then_some(all)
+}
+
+/// An integer attribute that is written out.
+pub(crate) fn attr_int(g: &Graph, node: NodeId, name: &str) -> Option<i64> {
+    g.op(node).attrs().take::<i64>(name).ok()?
 }
 
 /// The lengths of a tensor, where its rank is known.

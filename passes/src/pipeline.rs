@@ -8,7 +8,7 @@ use kiln_ir::rewrite::{self, Judge, Outcome};
 use kiln_ir::{Decline, Error, Graph, Limits, NodeId, Op, Result, Rewrite, verify};
 
 use crate::report::{Declined, PassReport, Report};
-use crate::{algebra, attend, clean, fuse, recognize, region, skip};
+use crate::{algebra, attend, clean, fuse, ml, quant, recognize, region, skip};
 
 /// Rules that may run in any order until none fires.
 pub(crate) struct Phase {
@@ -28,10 +28,14 @@ pub(crate) fn phases(limits: &Limits) -> Vec<Phase> {
     vec![
         // First, because every later rule has less to look at, and sees constants as such.
         Phase { name: "clean", rules: clean::rules(limits) },
+        // Before anything takes an operator that integers could calculate for one of floats.
+        Phase { name: "quant", rules: quant::rules() },
         // Before algebra moves the constants by which operators are recognised.
         Phase { name: "recognize", rules: recognize::rules() },
         // Before fusing, so that fewer spellings of one thing are left.
-        Phase { name: "algebra", rules: algebra::rules() },
+        Phase { name: "algebra", rules: algebra::rules(limits) },
+        // Before fusing puts a bias where a folded one would go.
+        Phase { name: "ml", rules: ml::rules() },
         // Before fusing takes the products and their masks for products with a bias.
         Phase { name: "attend", rules: attend::rules() },
         // Late, because fused operators are recognised by fewer rules than their parts.

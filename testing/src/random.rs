@@ -1,5 +1,8 @@
 //! Graphs made up from a seed: valid, connected, of many operators, with what passes look for
-//! (twins, no-ops, dead ends, constants, lengths as values, convolutions and what follows them).
+//! (twins, no-ops, dead ends, constants, lengths as values, convolutions and what follows them,
+//! quantizers).
+
+mod quantized;
 
 use fastrand::Rng;
 use kiln_ir::schema::{self, NodeSpec};
@@ -10,10 +13,11 @@ mod forms;
 
 /// A graph of about `steps` steps on `f32` inputs with the symbol `N`; the same for a seed.
 ///
-/// Every value in it stays within about 1e6 for inputs in -1..1, and every function in it is
-/// continuous, so that a pass that rounds differently changes the outputs a little at most.
+/// Every value in it stays within about 1e6 for inputs in -1..1, and every function in it but
+/// quantizers, which saturate, is continuous, so that a pass that rounds differently changes the
+/// outputs a little at most.
 pub fn graph(seed: u64, steps: usize) -> Graph {
-    let mut maker = Maker { g: Graph::new(), random: Rng::with_seed(seed), pool: vec![], names: 0 };
+    let mut maker = Maker::new(seed);
     maker.inputs();
     for _ in 0..steps {
         let step = STEPS[maker.random.usize(..STEPS.len())];
@@ -52,6 +56,7 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     folded,
     forms::sunk,
     forms::parts,
+    forms::parts,
     forms::chosen,
     forms::expanded,
     forms::branched,
@@ -60,17 +65,24 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     forms::inverted,
     forms::headed,
     forms::shortened,
+    quantized::quantized,
+    quantized::quantized,
+    quantized::quantized,
 ];
 
-struct Maker {
-    g: Graph,
-    random: Rng,
+pub(crate) struct Maker {
+    pub g: Graph,
+    pub random: Rng,
     /// The `f32` values that steps may read.
     pool: Vec<Value>,
     names: usize,
 }
 
 impl Maker {
+    pub fn new(seed: u64) -> Self {
+        Maker { g: Graph::new(), random: Rng::with_seed(seed), pool: vec![], names: 0 }
+    }
+
     fn inputs(&mut self) {
         for i in 0..self.random.usize(1..=2) {
             let rank = self.random.usize(2..=4);
@@ -100,7 +112,7 @@ impl Maker {
         self.pool[early.max(self.random.usize(..n))]
     }
 
-    fn shape(&self, v: Value) -> Option<Vec<Dim>> {
+    pub fn shape(&self, v: Value) -> Option<Vec<Dim>> {
         self.g.ty(v).as_tensor().ok()?.shape.clone()
     }
 
@@ -109,13 +121,13 @@ impl Maker {
         format!("n{}", self.names)
     }
 
-    fn constant(&mut self, t: Tensor) -> Value {
+    pub fn constant(&mut self, t: Tensor) -> Value {
         let name = self.name();
         self.g.constant(&name, t)
     }
 
     /// A constant of values that are good weights: small, some 0, some 1.
-    fn weights(&mut self, shape: &[usize]) -> Option<Value> {
+    pub fn weights(&mut self, shape: &[usize]) -> Option<Value> {
         let random = &mut self.random;
         let mut value = || match random.u8(..8) {
             0 => 0.0,
@@ -127,11 +139,11 @@ impl Maker {
         Some(self.constant(t))
     }
 
-    fn ints(&mut self, data: &[i64]) -> Value {
+    pub fn ints(&mut self, data: &[i64]) -> Value {
         self.constant(Tensor::vector(data.to_vec()))
     }
 
-    fn node(&mut self, op: &str, inputs: &[Value], attrs: Attrs) -> Option<Value> {
+    pub fn node(&mut self, op: &str, inputs: &[Value], attrs: Attrs) -> Option<Value> {
         let name = self.name();
         let inputs = inputs.iter().copied().map(Some).collect();
         let spec = NodeSpec { op, opset: i64::MAX, name: &name, inputs, attrs, outputs: 1 };
@@ -139,7 +151,7 @@ impl Maker {
     }
 
     /// As `node`, without attributes.
-    fn plain(&mut self, op: &str, inputs: &[Value]) -> Option<Value> {
+    pub fn plain(&mut self, op: &str, inputs: &[Value]) -> Option<Value> {
         self.node(op, inputs, Attrs::default())
     }
 }

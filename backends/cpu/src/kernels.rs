@@ -14,6 +14,7 @@ mod pool;
 mod reduce;
 mod rnn;
 mod softmax;
+mod steps;
 mod tiles;
 mod widest;
 

@@ -141,7 +141,7 @@ fn transpose(perm: &[usize]) -> Layout {
 fn meets(g: &Graph, node: NodeId, perm: &[usize]) -> bool {
     let mut v = node.first();
     for _ in 0..FAR {
-        let Some(reader) = sole_reader(g, v) else { return false };
+        let Some(reader) = sole_reader(g, v) else { return all_cross(g, v, perm) };
         if welcomes(g, reader, v, perm) {
             return true;
         }
@@ -158,6 +158,14 @@ fn meets(g: &Graph, node: NodeId, perm: &[usize]) -> bool {
 
 fn others(g: &Graph, node: NodeId, v: Value) -> impl Iterator<Item = Value> {
     g.inputs_of(node).into_iter().flatten().filter(move |&w| w != v)
+}
+
+/// Whether several readers of a value, and nothing else, take its transposition into themselves.
+fn all_cross(g: &Graph, v: Value, perm: &[usize]) -> bool {
+    let crosses = |n: NodeId| {
+        matches!(g.op(n), Op::Layout(_) | Op::MatMul(_) | Op::Gemm(_)) && welcomes(g, n, v, perm)
+    };
+    !g.is_output(v) && g.readers(v).all(|(n, _)| crosses(n)) && g.is_read(v)
 }
 
 /// Whether a node needs less work where its operand `v` is a transposition.

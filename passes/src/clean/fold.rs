@@ -42,8 +42,19 @@ impl Rewrite for Fold {
     }
 
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
+        match g.op(root) {
+            // What reads it may calculate in integers: `fold_dequantize` takes what is left.
+            Op::Input(_) | Op::Const(_) | Op::DequantizeLinear(_) => Ok(None),
+            _ => self.calculate(g, root),
+        }
+    }
+}
+
+impl Fold {
+    /// The results of a node in its place, where all operands are constant.
+    pub(crate) fn calculate(&self, g: &Graph, root: NodeId) -> Verdict {
         let op = g.op(root);
-        if matches!(op, Op::Input(_) | Op::Const(_)) || op.traits().random {
+        if op.traits().random {
             return Ok(None);
         }
         let operands = g.inputs_of(root);

@@ -29,6 +29,7 @@ pub(super) static ROWS: &[Row] = &[
             "y = Transpose(x: f32[3,0]) {perm=[1,0]}\nreturn y",
         ],
         in_place: false,
+        integers: false,
         prepare: prepare_transpose,
     },
     Row {
@@ -40,6 +41,7 @@ pub(super) static ROWS: &[Row] = &[
             "s = i64[2]{3,50}\ny = Expand(x: f32[2,3,1], s)\nreturn y",
         ],
         in_place: false,
+        integers: false,
         prepare: prepare_slice,
     },
     Row {
@@ -52,6 +54,7 @@ pub(super) static ROWS: &[Row] = &[
             "s = i64[3]{1,0,2}\na, b, c = Split(x: f32[3,5], s) {axis=0}\nd = Neg(c)\nreturn a, d",
         ],
         in_place: false,
+        integers: false,
         prepare: prepare_concat,
     },
     Row {
@@ -63,6 +66,7 @@ pub(super) static ROWS: &[Row] = &[
             "i = i64[]{2}\ny = Gather(x: f32[2,3,5], i) {axis=-1}\nreturn y",
         ],
         in_place: false,
+        integers: false,
         prepare: prepare_gather,
     },
 ];

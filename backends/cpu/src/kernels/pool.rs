@@ -25,6 +25,7 @@ pub(super) static ROWS: &[Row] = &[Row {
         "y = AveragePool(x: f32[1,3,8,9]) {kernel_shape=[3,2], auto_pad=\"SAME_UPPER\"}\nreturn y",
     ],
     in_place: false,
+    integers: false,
     prepare,
 }];
 
