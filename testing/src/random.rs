@@ -384,6 +384,7 @@ fn attended(m: &mut Maker) -> Option<Value> {
     if shape.len() != 4 || shape[1..].iter().any(|d| d.as_len().is_none_or(|n| n == 0)) {
         return None;
     }
+    let x = if m.random.bool() { x } else { repeated(m, x, &shape)? };
     let t = m.node("Transpose", &[x], Attrs::default().with("perm", vec![0i64, 1, 3, 2]))?;
     let mut scores = m.plain("MatMul", &[x, t])?;
     if m.random.bool() {
@@ -393,6 +394,16 @@ fn attended(m: &mut Maker) -> Option<Value> {
     }
     let p = m.plain("Softmax", &[scores])?;
     m.plain("MatMul", &[p, x])
+}
+
+/// Every head of `[B,K,T,D]` twice in a row.
+fn repeated(m: &mut Maker, x: Value, shape: &[Dim]) -> Option<Value> {
+    let [_, k, t, d] = shape else { return None };
+    let to = [0, 2 * k.as_const()?, t.as_const()?, d.as_const()?];
+    let (axis, twice, to) = (m.ints(&[2]), m.ints(&[1, 1, 2, 1, 1]), m.ints(&to));
+    let x = m.plain("Unsqueeze", &[x, axis])?;
+    let x = m.plain("Expand", &[x, twice])?;
+    m.plain("Reshape", &[x, to])
 }
 
 /// A convolution of one or two spatial axes, perhaps normalized, perhaps with an activation.
