@@ -50,6 +50,7 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     gated,
     standardized,
     attended,
+    attended,
     convolved,
     convolved,
     reduced,
@@ -62,6 +63,7 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     forms::weighed,
     forms::grouped,
     forms::inverted,
+    quantized::quantized,
     quantized::quantized,
     quantized::quantized,
 ];
@@ -298,7 +300,7 @@ fn multiplied(m: &mut Maker) -> Option<Value> {
         return Some(y);
     }
     let by_column = m.weights(&[n])?;
-    let op = if m.random.bool() { "Add" } else { "Mul" };
+    let op = if m.random.u8(..3) == 0 { "Add" } else { "Mul" };
     m.plain(op, &[by_column, y])
 }
 
