@@ -89,7 +89,12 @@ mod tests {
             ),
             expect![[r#"
                 x: f32[N,3]
-                y = ai.onnx.ml.TreeEnsembleRegressor(x) {n_targets=1, nodes_falsenodeids=[2,0,0], nodes_featureids=[2,0,0], nodes_missing_value_tracks_true=[0,0,0], nodes_modes=["BRANCH_LEQ","LEAF","LEAF"], nodes_nodeids=[0,1,2], nodes_treeids=[0,0,0], nodes_truenodeids=[1,0,0], nodes_values=[0.5,0.0,0.0], target_ids=[0,0], target_nodeids=[1,2], target_treeids=[0,0], target_weights=[3.0,7.0]}
+                y = ai.onnx.ml.TreeEnsembleRegressor(x) {n_targets=1, nodes_falsenodeids=[2,0,0],
+                    nodes_featureids=[2,0,0], nodes_missing_value_tracks_true=[0,0,0],
+                    nodes_modes=["BRANCH_LEQ","LEAF","LEAF"], nodes_nodeids=[0,1,2],
+                    nodes_treeids=[0,0,0], nodes_truenodeids=[1,0,0], nodes_values=[0.5,0.0,0.0],
+                    target_ids=[0,0], target_nodeids=[1,2], target_treeids=[0,0],
+                    target_weights=[3.0,7.0]}
                 return y
             "#]],
         );
