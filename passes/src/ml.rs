@@ -22,7 +22,7 @@ pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(scaler_forest::ScalerForest),
         Box::new(feature_gather::FeatureGather),
         Box::new(gather_forest::GatherForest),
-        Box::new(forest_prune::ForestPrune),
+        Box::new(forest_prune::ForestPrune::default()),
         Box::new(column_liveness::ColumnLiveness),
         Box::new(label_encoder_chain::LabelEncoderChain),
         Box::new(forest_leaf::ForestLeaf),

@@ -9,24 +9,39 @@
 //! Saves a comparison for each row that would have come by, and makes trees smaller, which the
 //! caches feel. NaN is followed, too. Exact.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
-use kiln_ir::ops::forest::{Forest, Next, Node, Test};
+use kiln_ir::ops::forest::{Ensemble, Forest, Next, Node, Test, TreeEnsemble};
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Verdict};
 
 /// See the module.
-pub struct ForestPrune;
+#[derive(Default)]
+pub struct ForestPrune {
+    /// Forests in which nothing is to be found; kept, so that no other one takes their place.
+    done: RefCell<HashMap<*const Ensemble, TreeEnsemble>>,
+}
 
 impl Rewrite for ForestPrune {
     fn name(&self) -> &'static str {
         "forest_prune"
     }
 
+    fn begin(&self) {
+        self.done.borrow_mut().clear();
+    }
+
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
         let Op::TreeEnsemble(trees) = g.op(root) else { return Ok(None) };
         let Some(x) = g.input_of(root, 0) else { return Ok(None) };
         let e = trees.ensemble();
-        let Some(forest) = pruned(&e.forest) else { return Ok(None) };
+        if self.done.borrow().contains_key(&std::ptr::from_ref(e)) {
+            return Ok(None);
+        }
+        let Some(forest) = pruned(&e.forest) else {
+            self.done.borrow_mut().insert(std::ptr::from_ref(e), trees.clone());
+            return Ok(None);
+        };
         let trees = trees.with_forest(forest, &e.base).map_err(|_| {
             Decline::new("a vote that no row gets decides what the scores of others mean")
         })?;
@@ -291,7 +306,7 @@ mod tests {
             )
         };
         check(
-            &ForestPrune,
+            &ForestPrune::default(),
             &text("[1.0,2.0,2.0]"),
             expect![[r#"
                 x: f32[N,2]
@@ -305,7 +320,7 @@ mod tests {
             "#]],
         );
         check(
-            &ForestPrune,
+            &ForestPrune::default(),
             &text("[2.0,2.0,2.0]"),
             expect![[r#"
                 x: f32[N,2]
@@ -317,7 +332,7 @@ mod tests {
             "#]],
         );
         check(
-            &ForestPrune,
+            &ForestPrune::default(),
             &text("[1.0,2.0,3.0]"),
             expect![[r#"
             (unchanged)
@@ -328,7 +343,7 @@ mod tests {
     #[test]
     fn a_vote_that_decides_how_scores_are_read_stays() {
         check(
-            &ForestPrune,
+            &ForestPrune::default(),
             "l, y = ai.onnx.ml.TreeEnsembleClassifier(x: f32[N,1]) {classlabels_int64s=[0,1], \
              nodes_treeids=[0,0,0,0,0], nodes_nodeids=[0,1,2,3,4], nodes_featureids=[0,0,0,0,0], \
              nodes_values=[0.5,2.0,0.0,0.0,0.0], \

@@ -28,18 +28,18 @@ impl Rewrite for SvmLinear {
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
         let Op::Svm(svm) = g.op(root) else { return Ok(None) };
         let Some(x) = g.input_of(root, 0) else { return Ok(None) };
-        let (kernel, new) = match svm {
-            Svm::Regressor(m) if m.count > 0 => (&m.kernel, regressor(m, g.op(root).attrs())),
-            Svm::Classifier(m) => match classifier(m, g.op(root).attrs()) {
-                Some(new) => (&m.kernel, new),
-                None => return Ok(None),
-            },
-            Svm::Regressor(_) => return Ok(None),
+        let kernel = match svm {
+            Svm::Regressor(m) => &m.kernel,
+            Svm::Classifier(m) => &m.kernel,
         };
         if kernel.kind != KernelType::Linear {
             return Err(Decline::new("the kernel is not linear"));
         }
-        let (name, attrs) = new?;
+        let new = match svm {
+            Svm::Regressor(m) => regressor(m, g.op(root).attrs())?,
+            Svm::Classifier(m) => classifier(m, g.op(root).attrs())?,
+        };
+        let Some((name, attrs)) = new else { return Ok(None) };
         let mut e = Edit::default();
         let y = e.call(name, &[Some(Source::from(x))], attrs);
         g.outputs_of(root).for_each(|v| e.replace(v, y.slot(v.slot())));
@@ -59,28 +59,33 @@ fn sum(k: &Kernel, count: usize, times: &[(usize, f32)]) -> Result<Vec<f32>, Dec
     if sums.iter().all(|x| x.is_finite()) { Ok(sums) } else { Err(OVERFLOW) }
 }
 
-type New = Result<(&'static str, Attrs), Decline>;
+/// A model of this name with these attributes; none where it is linear already.
+type New = Result<Option<(&'static str, Attrs)>, Decline>;
 
 fn regressor(m: &Regressor, mut attrs: Attrs) -> New {
+    if m.count == 0 {
+        return Ok(None);
+    }
     let all: Vec<_> = m.kernel.coefficients.iter().copied().enumerate().collect();
     let weights = sum(&m.kernel, m.count, &all)?;
     if !m.one_class {
         let attrs = Attrs::default().with("coefficients", weights);
-        return Ok(("ai.onnx.ml.LinearRegressor", attrs.with("intercepts", vec![m.kernel.rho[0]])));
+        let attrs = attrs.with("intercepts", vec![m.kernel.rho[0]]);
+        return Ok(Some(("ai.onnx.ml.LinearRegressor", attrs)));
     }
     attrs.set("n_supports", Attr::Int(0));
     attrs.set("support_vectors", Attr::Floats(vec![]));
     attrs.set("coefficients", Attr::Floats(weights));
-    Ok(("ai.onnx.ml.SVMRegressor", attrs))
+    Ok(Some(("ai.onnx.ml.SVMRegressor", attrs)))
 }
 
 /// Nothing where there are as many pairs as support vectors.
-fn classifier(m: &Classifier, mut attrs: Attrs) -> Option<New> {
-    let Classes::Pairs { vectors, starts, .. } = &m.classes else { return None };
+fn classifier(m: &Classifier, mut attrs: Attrs) -> New {
+    let Classes::Pairs { vectors, starts, .. } = &m.classes else { return Ok(None) };
     let (classes, count) = (vectors.len(), vectors.iter().sum::<usize>());
     let n = classes * (classes - 1) / 2;
     if n >= count {
-        return None;
+        return Ok(None);
     }
     // Where no coefficient is negative, other runtimes take scores for probabilities.
     let one = if m.kernel.coefficients.iter().all(|a| *a >= 0.0) { 1.0 } else { -1.0 };
@@ -93,17 +98,14 @@ fn classifier(m: &Classifier, mut attrs: Attrs) -> Option<New> {
     let mut coefficients = vec![0f32; (classes - 1) * n];
     for (p, (i, j)) in pairs(classes).enumerate() {
         // Pair (i, j) is the only one that this vector of class i counts for.
-        match sum(&m.kernel, count, &[of(i, j - 1), of(j, i)].concat()) {
-            Ok(sum) => support.extend(sum),
-            Err(e) => return Some(Err(e)),
-        }
+        support.extend(sum(&m.kernel, count, &[of(i, j - 1), of(j, i)].concat())?);
         coefficients[(j - 1) * n + p] = one;
     }
     let per_class = (0..classes).map(|i| (classes - 1 - i) as i64).collect();
     attrs.set("vectors_per_class", Attr::Ints(per_class));
     attrs.set("support_vectors", Attr::Floats(support));
     attrs.set("coefficients", Attr::Floats(coefficients));
-    Some(Ok(("ai.onnx.ml.SVMClassifier", attrs)))
+    Ok(Some(("ai.onnx.ml.SVMClassifier", attrs)))
 }
 
 #[cfg(test)]
