@@ -8,6 +8,7 @@ pub mod forest_merge;
 pub mod forest_prune;
 pub mod gather_forest;
 pub mod label_encoder_chain;
+pub mod label_gather;
 pub mod scaler_forest;
 pub mod scaler_linear;
 pub mod svm_linear;
@@ -25,6 +26,7 @@ pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(forest_prune::ForestPrune::default()),
         Box::new(column_liveness::ColumnLiveness),
         Box::new(label_encoder_chain::LabelEncoderChain),
+        Box::new(label_gather::LabelGather),
         Box::new(forest_leaf::ForestLeaf),
         Box::new(forest_merge::ForestMerge),
         Box::new(forest_mean::ForestMean),
