@@ -27,7 +27,7 @@ pub(crate) type Tile = [[i32; NR]; MR];
 /// `tile[i][j] = rows[i] * columns[j]` for up to `MR` rows of `k` bytes each, one after another.
 /// Where `signed`, the rows are signed and the columns are not; else the other way around.
 pub(crate) fn tile(signed: bool, rows: &[u8], k: usize, columns: &[u8], tile: &mut Tile) {
-    let count = if k == 0 { MR } else { (rows.len() / k).min(MR) };
+    let count = rows.len().checked_div(k).map_or(MR, |rows| rows.min(MR));
     let rows = &rows[..count * k];
     match (signed, count) {
         (true, MR) => tile_of::<MR, true>(rows, columns, &mut tile[..]),
@@ -173,14 +173,12 @@ fn widened<const ROW: bool>(x: &[u8; 16], signed: bool) -> __m256i {
 fn portable<const R: usize, const S: bool>(rows: &[u8], columns: &[u8], tile: &mut [[i32; NR]]) {
     let rows = quads::<R>(rows);
     let (columns, _) = columns.as_chunks::<QUAD>();
-    let signed = |x: u8| i32::from(x as i8);
-    let (row, column): (fn(u8) -> i32, fn(u8) -> i32) =
-        if S { (signed, i32::from) } else { (i32::from, signed) };
+    let number = |x: u8, signed: bool| if signed { i32::from(x as i8) } else { i32::from(x) };
     for (sums, row_bytes) in tile.iter_mut().zip(rows) {
         *sums = [0; NR];
         for (a, b) in row_bytes.iter().zip(columns.chunks_exact(NR)) {
             for (s, b) in sums.iter_mut().zip(b) {
-                *s += a.iter().zip(b).map(|(&a, &b)| row(a) * column(b)).sum::<i32>();
+                *s += a.iter().zip(b).map(|(&a, &b)| number(a, S) * number(b, !S)).sum::<i32>();
             }
         }
     }
@@ -286,9 +284,9 @@ mod tests {
                 };
                 let mut got = [[7; NR]; MR];
                 tile(signed, &rows, k, &columns, &mut got);
-                for i in 0..if k == 0 { 1 } else { m } {
+                for (i, got) in got.iter().enumerate().take(m) {
                     let want: Vec<_> = (0..NR).map(|j| want(i, j)).collect();
-                    assert_eq!(got[i][..], want, "{m}x{k}, row {i}, {signed}");
+                    assert_eq!(got[..], want, "{m}x{k}, row {i}, {signed}");
                 }
                 check_others(signed, &rows[..k], &columns, &got[0]);
             }

@@ -196,6 +196,9 @@ struct Zeros {
 /// What becomes of a piece of a row: its first column, the sums, what is added to all.
 type Finish<'a, T> = &'a (dyn Fn(usize, &[i32], i32, &mut [T]) + Sync);
 
+/// The same, told first what is added to the sums of each column.
+type FinishColumns<'a, T> = &'a (dyn Fn(&[i32], usize, &[i32], i32, &mut [T]) + Sync);
+
 /// `out = a * columns`, the sums finished piece by piece.
 fn multiply<T: Send>(
     a: &[u8],
@@ -292,7 +295,7 @@ impl Product {
         &self,
         s: &Sides<'_>,
         out: &mut [T],
-        finish: &(dyn Fn(&[i32], usize, &[i32], i32, &mut [T]) + Sync),
+        finish: FinishColumns<'_, T>,
     ) -> Result<()> {
         let k = s.zeros.k;
         let (&[ref a_batch @ .., m, _], &[ref b_batch @ .., _, n]) = (s.a_shape, s.b_shape) else {
