@@ -20,6 +20,7 @@ mod lint;
 mod model;
 pub mod npy;
 pub mod pb;
+mod quantize;
 mod session;
 
 pub use builder::{BackendKind, Options};
@@ -29,4 +30,5 @@ pub use kiln_ir::{Cancel, Error, Graph, Kind, Limits, NodeInfo, Result, Type};
 pub use kiln_tensor::{DType, Datum, Map, MapKeys, Tensor};
 pub use lint::{Finding, lint};
 pub use model::{Model, ValueInfo};
+pub use quantize::{Layer, Method, Metric, Precision, Quantized, Quantizing};
 pub use session::Session;

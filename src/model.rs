@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use kiln_ir::{Error, Graph, Limits, Result, Type, Value};
 use kiln_onnx::{Repair, Resolver};
+use kiln_tensor::Datum;
 
 use crate::bind;
 use crate::builder::{self, Options};
 use crate::check::{self, Checked, Checking};
+use crate::quantize::{self, Quantized, Quantizing};
 use crate::session::Session;
 
 /// An imported model.
@@ -158,12 +160,32 @@ impl Model {
         builder::optimize(self, options)
     }
 
+    /// Each edit of a report of [`Model::optimize`] under the same options, as two small graphs;
+    /// `None` where an edit has no such picture.
+    pub fn pictures(
+        &self,
+        options: &Options,
+        report: &kiln_passes::Report,
+    ) -> Result<Vec<Option<kiln_passes::Sides>>> {
+        let pipeline = kiln_passes::pipeline(options.opt_level, &options.skip, &self.limits)?;
+        kiln_passes::pictures(&self.graph, &pipeline, report)
+    }
+
     /// Optimizes the graph and proves it against the untouched one, by samples that are given
     /// and made up; what is guilty of a difference is dropped.
     ///
     /// An error: the model itself fails on a sample that was given.
     pub fn check(&self, options: &Options, checking: &Checking) -> Result<Checked> {
         check::check(self, options, checking).map_err(|e| e.in_file(self.name.clone()))
+    }
+
+    /// Quantizes the model by samples, each a value for every input in order; the result has
+    /// standard operators only. The order of the samples does not matter.
+    ///
+    /// An error: nothing can be quantized, there are no samples where they are needed, or the
+    /// model fails on one.
+    pub fn quantize(&self, samples: &[Vec<Datum>], how: &Quantizing) -> Result<Quantized> {
+        quantize::quantize(self, samples, how).map_err(|e| e.in_file(self.name.clone()))
     }
 
     /// Makes the model ready to run.

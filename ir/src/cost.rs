@@ -112,6 +112,7 @@ fn flops(g: &Graph, node: NodeId) -> i64 {
         Op::MatMul(m) => products(out, length(0, if m.trans_a { -2 } else { -1 })),
         Op::Product(p) => products(out, length(0, if p.matmul.trans_a { -2 } else { -1 })),
         Op::Region(r) => out.saturating_mul(computing(r.body())),
+        Op::BatchNorm(_) => out.saturating_mul(2),
         Op::Gemm(m) => products(out, length(0, if m.trans_a { 0 } else { 1 })),
         Op::Attention(_) => products(size(0), length(1, -2)).saturating_mul(2),
         Op::Rnn(_) => {

@@ -4,6 +4,7 @@
 //! DequantizeLinear ─▶ operator ─▶ QuantizeLinear      the form that tools write: float between
 //! ```
 
+pub mod place;
 pub mod qdq_act;
 pub mod qdq_conv;
 pub mod qdq_gemm;

@@ -148,7 +148,7 @@ fn share(g: &Graph, values: &[Planned], claims: &HashMap<NodeId, Claim>) -> Vec<
         if let (true, Some(&x)) = (in_place, operand)
             && values[x].2.last == life.first
             && values[x].2.bytes == life.bytes
-            && g.readers(values[x].0).count() == 1
+            && g.only_reader(values[x].0).is_some()
         {
             group[i] = group[x];
         }

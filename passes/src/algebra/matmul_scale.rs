@@ -49,7 +49,7 @@ fn scaled_operand(g: &Graph, root: NodeId, m: MatMul) -> Option<Edit> {
     let mut inputs = g.inputs_of(root);
     let (i, (x, c)) = (0..2).find_map(|i| Some((i, scaled(g, (*inputs.get(i)?)?)?)))?;
     let scaled = inputs[i]?;
-    let private = |v: Value| g.readers(v).count() == 1 && !g.is_output(v);
+    let private = |v: Value| g.only_reader(v).is_some();
     // What is a product itself takes the factor as its own.
     if !private(scaled) || matches!(g.op(x.node), Op::MatMul(_)) && private(x) {
         return None;

@@ -70,7 +70,7 @@ fn one_of(file: &Bytes, member: Option<&str>) -> Result<Tensor> {
 }
 
 /// NumPy lacks the small types: arrays of the next larger one stand for them.
-fn widened(tensor: Tensor, declared: &Type) -> Tensor {
+pub fn widened(tensor: Tensor, declared: &Type) -> Tensor {
     use DType as D;
     let Type::Tensor(want) = declared else { return tensor };
     let stands_for = match tensor.dtype() {

@@ -1,14 +1,16 @@
 //! The command line of kiln: one file per verb.
 //!
 //! ```text
-//! verb      run  inspect  optimize  explain  bench  compare  ops  doctor  completions
+//! verb      run  inspect  optimize  quantize  explain  bench  compare  ops  doctor  completions
 //! options ─ load ─┬─ inputs ─ generate         what goes in
 //!                 └─ show ─ files              what comes out
 //! failure                                      what goes wrong, and the exit code
 //! ```
 
+mod ablate;
 mod bench;
 mod bugs;
+mod calibration;
 mod compare;
 mod completions;
 mod difference;
@@ -25,11 +27,14 @@ mod machine;
 mod ops;
 mod optimize;
 mod options;
+mod page;
 mod prove;
+mod quantize;
 mod report;
 mod run;
 mod show;
 mod statistics;
+mod svg;
 
 use std::process::ExitCode;
 
@@ -79,6 +84,7 @@ verbs! {
     Run run;
     Inspect inspect;
     Optimize optimize;
+    Quantize quantize;
     Explain explain;
     Bench bench;
     Compare compare;

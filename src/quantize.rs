@@ -1,0 +1,278 @@
+//! Quantizing: a model in, a smaller model of integers or half floats out.
+//!
+//! ```text
+//! fold ─ find layers ─ calibrate: run on samples ─ range per value ─ place ─ measure the loss
+//!                                                                       └─ put layers back
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use kiln_ir::{Context, Error, Graph, NodeId, Op, Operator, Result, eval};
+use kiln_passes::Sites;
+use kiln_tensor::{DType, Datum};
+
+use self::search::Search;
+use crate::builder::{self, Compiled, Options};
+use crate::model::Model;
+
+mod calibrate;
+mod metric;
+mod range;
+mod search;
+mod storage;
+
+pub use metric::Metric;
+pub use range::Method;
+
+/// What numbers become.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Precision {
+    /// Weights i8, activations u8, sums i32: layers are calculated in integers.
+    #[default]
+    Int8,
+    /// Weights are stored as bf16 and calculated with in f32.
+    Bf16,
+    /// Weights are stored as f16 and calculated with in f32.
+    F16,
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "int8" => Ok(Self::Int8),
+            "bf16" => Ok(Self::Bf16),
+            "f16" => Ok(Self::F16),
+            _ => Err(Error::invalid(format!("`{text}` is none of int8, bf16 and f16"))),
+        }
+    }
+}
+
+/// How a model is quantized.
+#[derive(Clone, Debug)]
+pub struct Quantizing {
+    /// What numbers become.
+    pub precision: Precision,
+    /// How the ranges of activations are chosen.
+    pub method: Method,
+    /// Whether each output channel of the weights has a scale of its own.
+    pub per_channel: bool,
+    /// Layers that stay as they are, by the names of their nodes.
+    pub exclude: Vec<String>,
+    /// How much the outputs may lose: layers are put back until they lose no more.
+    pub max_drop: Option<f64>,
+    /// What is called a loss.
+    pub metric: Metric,
+    /// The right labels of all rows of the samples, in order.
+    pub labels: Option<Vec<i64>>,
+    /// Threads inside one run; 0 is one per core.
+    pub threads: usize,
+}
+
+impl Default for Quantizing {
+    fn default() -> Self {
+        Self {
+            precision: Precision::Int8,
+            method: Method::MinMax,
+            per_channel: true,
+            exclude: vec![],
+            max_drop: None,
+            metric: Metric::Cosine,
+            labels: None,
+            threads: 0,
+        }
+    }
+}
+
+/// A quantized graph, in standard operators, and what was done.
+#[derive(Debug)]
+pub struct Quantized {
+    /// The graph.
+    pub graph: Graph,
+    /// The convolutions and products of the model, in order.
+    pub layers: Vec<Layer>,
+    /// What the outputs lose on the samples.
+    pub loss: Option<f64>,
+}
+
+/// What became of a layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// The name of its node.
+    pub name: String,
+    /// Its operator.
+    pub op: String,
+    /// Why it stays as it is, if it does.
+    pub left: Option<String>,
+    /// What the outputs lose where it alone is quantized, if that was measured.
+    pub loss: Option<f64>,
+}
+
+/// Quantizes a model by samples, each a value for every input in order.
+pub(crate) fn quantize(
+    model: &Model,
+    samples: &[Vec<Datum>],
+    how: &Quantizing,
+) -> Result<Quantized> {
+    let excluded = excluded(model, &how.exclude)?;
+    match how.precision {
+        Precision::Int8 => integers(model, samples, how, &excluded),
+        Precision::Bf16 => storage::store(model.graph(), DType::BF16, &excluded),
+        Precision::F16 => storage::store(model.graph(), DType::F16, &excluded),
+    }
+}
+
+/// Nodes by name and by place in the file.
+pub(super) struct Excluded {
+    names: HashSet<String>,
+    places: HashSet<u32>,
+}
+
+impl Excluded {
+    fn has(&self, g: &Graph, id: NodeId) -> bool {
+        let node = g.node(id);
+        self.names.contains(&*node.name) || node.origin.iter().any(|i| self.places.contains(i))
+    }
+}
+
+/// The nodes of these names: a layer that has swallowed one is excluded, too.
+fn excluded(model: &Model, names: &[String]) -> Result<Excluded> {
+    let g = model.graph();
+    let mut known: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+    for id in g.nodes() {
+        let node = g.node(id);
+        known.entry(&node.name).or_default().extend(&node.origin);
+    }
+    let mut places = HashSet::new();
+    for name in names {
+        let found = known.get(name.as_str()).ok_or_else(|| {
+            Error::invalid(format!("the model has no node `{name}`"))
+                .help("`kiln inspect MODEL --ir` shows the names of all nodes")
+        })?;
+        places.extend(found);
+    }
+    Ok(Excluded { names: names.iter().cloned().collect(), places })
+}
+
+/// The passes that make layers larger and keep to standard operators.
+const FOLDING: &[&str] = &["conv_bn", "conv_affine"];
+
+/// The graph with everything folded into weights that can be.
+fn folded(model: &Model) -> Result<Graph> {
+    let others = kiln_passes::passes()
+        .iter()
+        .filter(|p| p.phase != "clean" && !FOLDING.contains(&p.name))
+        .map(|p| p.name.to_owned())
+        .collect::<Vec<_>>();
+    let mut g = model.graph().clone();
+    let pipeline = kiln_passes::pipeline(2, &others, model.limits())?;
+    kiln_passes::run(&mut g, &pipeline)?;
+    Ok(g)
+}
+
+fn integers(
+    model: &Model,
+    samples: &[Vec<Datum>],
+    how: &Quantizing,
+    excluded: &Excluded,
+) -> Result<Quantized> {
+    let g = folded(model)?;
+    let sites = Sites::find(&g, &|id| !excluded.has(&g, id))?;
+    if sites.layers().len() == 0 {
+        return Err(nothing(&g, &sites));
+    }
+    if samples.is_empty() {
+        return Err(Error::invalid("int8 needs samples: the ranges of activations are measured")
+            .help("give some with --calib; --dtype bf16 or f16 needs none"));
+    }
+    let runner = Runner { model, threads: how.threads };
+    let ranges = calibrate::ranges(&runner, &g, &sites.values(), samples, how.method)?;
+    let want = runner.run_all(g.clone(), samples)?;
+    let search = Search { runner, g: &g, ranges, samples, want, how };
+    let found = search.search(&sites)?;
+    let layers = layers(&g, &found.sites, &found.back, &found.alone)?;
+    Ok(Quantized { graph: found.graph, layers, loss: Some(found.loss) })
+}
+
+fn nothing(g: &Graph, sites: &Sites) -> Error {
+    let left = |(id, why): &(NodeId, &str)| format!("`{}`: {why}", g.node(*id).name);
+    let left: Vec<_> = sites.left().iter().take(5).map(left).collect();
+    let why = match left.is_empty() {
+        true => "it has no convolution and no product".to_owned(),
+        false => left.join("; "),
+    };
+    Error::unsupported(format!("nothing of the model can be quantized: {why}"))
+}
+
+/// What became of all layers, in order.
+fn layers(
+    g: &Graph,
+    sites: &Sites,
+    back: &BTreeSet<NodeId>,
+    alone: &BTreeMap<NodeId, f64>,
+) -> Result<Vec<Layer>> {
+    let done: BTreeSet<_> = sites.layers().collect();
+    let left: BTreeMap<_, _> = sites.left().iter().copied().collect();
+    let why = |id: NodeId| match () {
+        () if done.contains(&id) => Some(None),
+        () if back.contains(&id) => Some(Some("the outputs would lose too much".to_owned())),
+        () => left.get(&id).map(|why| Some((*why).to_owned())),
+    };
+    let layer = |id: NodeId| {
+        let (name, op) = (g.node(id).name.to_string(), g.op(id).name().to_owned());
+        Some(Layer { name, op, left: why(id)?, loss: alone.get(&id).copied() })
+    };
+    Ok(g.order()?.into_iter().filter_map(layer).collect())
+}
+
+/// Runs graphs that were made from a model.
+pub(super) struct Runner<'a> {
+    model: &'a Model,
+    threads: usize,
+}
+
+impl Runner<'_> {
+    /// Optimizes a graph and makes it ready to run.
+    fn compile(&self, mut g: Graph) -> Result<Compiled> {
+        let pipeline = kiln_passes::pipeline(3, &[], self.model.limits())?;
+        kiln_passes::run(&mut g, &pipeline)?;
+        let options = Options { threads: self.threads, ..Options::default() };
+        builder::backend(&options)?.compile(Arc::new(g), self.model.limits())
+    }
+
+    /// Runs on a sample.
+    fn run(&self, compiled: &Compiled, sample: &[Datum]) -> Result<Vec<Datum>> {
+        let given = sample.iter().map(|d| d.nbytes() as u64).sum::<u64>();
+        let limits = self.model.limits().within(self.model.nbytes().saturating_add(given));
+        compiled.run(&Context::new(limits), sample.to_vec())
+    }
+
+    /// The outputs for all samples.
+    fn run_all(&self, g: Graph, samples: &[Vec<Datum>]) -> Result<Vec<Vec<Datum>>> {
+        let compiled = self.compile(g)?;
+        samples.iter().map(|s| self.run(&compiled, s)).collect()
+    }
+}
+
+/// Checks that a sample has a value of the right type for every input.
+fn check_sample(g: &Graph, i: usize, sample: &[Datum]) -> Result<()> {
+    if sample.len() != g.inputs().len() {
+        kiln_ir::invalid!("sample {i} has {} inputs of {}", sample.len(), g.inputs().len());
+    }
+    for (v, d) in g.inputs().zip(sample) {
+        eval::check_type(d, g.ty(v)).map_err(|e| {
+            let name = &g.node(v.node).name;
+            Error::invalid(format!("sample {i}, input `{name}`: {}", e.message()))
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether nothing reads the constant.
+fn is_idle(g: &Graph, id: NodeId) -> bool {
+    matches!(g.op(id), Op::Const(_)) && !g.is_read(id.first())
+}
