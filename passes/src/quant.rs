@@ -4,7 +4,7 @@
 //! DequantizeLinear ─▶ operator ─▶ QuantizeLinear      the form that tools write: float between
 //! ```
 
-pub mod place;
+mod place;
 pub mod qdq_act;
 pub mod qdq_conv;
 pub mod qdq_gemm;
@@ -12,6 +12,8 @@ pub mod qdq_matmul;
 pub mod qdq_move;
 pub mod qdq_noop;
 pub mod qdq_pool;
+
+pub use place::{Range, Sites};
 
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Type, Value};
 use kiln_tensor::{DType, Tensor};
