@@ -9,9 +9,11 @@ use kiln_ir::ops::window::{Axis, Window};
 use kiln_ir::{Error, Graph, NodeId, Op, Result, invalid};
 use rayon::prelude::*;
 
-use super::integer::{Ends, MR, NR, QUAD, flip, interleave, requantize, tile};
+use super::integer::{
+    Ends, MR, NR, QUAD, Tile, flip, height, interleave, pack_rows, requantize, tile,
+};
 use super::math::Fma;
-use super::matmul_integer::{bytes, ends, is_byte, is_single, is_uniform, zero};
+use super::matmul_integer::{bytes, ends, is_byte, is_single, is_uniform, panel, zero};
 use super::widest::widest;
 use crate::kernel::{Args, Integers, Kernel, Row};
 
@@ -113,7 +115,8 @@ struct Weights {
     kernel: Vec<usize>,
     /// Bytes of a row.
     k: usize,
-    data: Vec<u8>,
+    /// For each group, its rows in tiles.
+    tiles: Vec<Vec<u8>>,
     /// The sum of each row.
     sums: Vec<i32>,
     zero: i32,
@@ -139,10 +142,18 @@ impl Weights {
             sums[m] += i32::from((x ^ bits) as i8);
         }
         let zero = zero + by;
+        let rows = m / groups;
+        let mut unused = vec![];
+        let tiles = data.chunks((rows * k).max(1)).map(|rows| {
+            let mut packed = vec![];
+            pack_rows(rows, k, 0, &mut packed, &mut unused);
+            packed
+        });
+        let tiles = tiles.collect();
         let real = |&x: &u8| i32::from((x ^ bits) as i8) - zero;
         let plain = if inner == 1 { w.iter().map(real).collect() } else { vec![] };
-        let (rows, kernel) = (m / groups, kernel.to_vec());
-        Some(Self { groups, rows, inner, kernel, k, data, sums, zero, plain })
+        let kernel = kernel.to_vec();
+        Some(Self { groups, rows, inner, kernel, k, tiles, sums, zero, plain })
     }
 
     fn geometry(&self, window: &Window, shape: &[usize]) -> Result<Geometry> {
@@ -198,14 +209,18 @@ struct Direct {
     x_zero: usize,
 }
 
-/// What becomes of a piece of a row of sums: the output channel, the sums, the piece.
-type Finish<'a, T> = &'a (dyn Fn(usize, &[i32], &mut [T]) + Sync);
+/// What becomes of a piece of a row of sums: the output channel, the sums, what is added to each
+/// and to all, the piece.
+type Finish<'a, T> = &'a (dyn Fn(usize, &[i32; NR], &[i32; NR], i32, &mut [T]) + Sync);
 
 impl Kernel for Direct {
     fn run(&self, mut args: Args<'_>) -> Result<()> {
         let (signed, out) = match args.integers.take() {
             Some(Integers::I32(out)) => {
-                let copy = |_: usize, x: &[i32], y: &mut [i32]| y.copy_from_slice(x);
+                let copy = |_: usize, x: &[i32; NR], each: &[i32; NR], add: i32, y: &mut [i32]| {
+                    let sums = x.iter().zip(each).map(|(x, each)| x + each + add);
+                    y.iter_mut().zip(sums).for_each(|(y, x)| *y = x);
+                };
                 return self.convolve(&args, out, &copy);
             }
             Some(Integers::U8(out)) => (false, out),
@@ -225,8 +240,10 @@ impl Kernel for Direct {
             invalid!("{channels} channels have a bias of {} elements", bias.len());
         }
         let ends: Ends = ends(signed, zero(&args, 7)?);
-        let finish = |m: usize, x: &[i32], y: &mut [u8]| {
-            requantize(x, bias[m] as i32, scales[m], ends, y);
+        let finish = |m: usize, x: &[i32; NR], each: &[i32; NR], add: i32, y: &mut [u8]| {
+            let add = add.wrapping_add(bias[m] as i32);
+            let made = requantize(x, (each, &[scales[m]; NR]), add, ends);
+            y.copy_from_slice(&made[..y.len()]);
         };
         self.convolve(&args, out, &finish)
     }
@@ -297,26 +314,8 @@ impl Direct {
             });
             let columns = column_sums(panels, w);
             let rows = |(i, out): (usize, &mut [T])| {
-                let from = q * w.rows + i;
-                let mut sums = [[0; NR]; MR];
-                let count = out.len() / n;
-                for (b, panel) in panels.chunks_exact(NR * w.k).enumerate() {
-                    let wide = NR.min(width - b * NR);
-                    for r in (0..count).step_by(MR) {
-                        let some = MR.min(count - r);
-                        let a = &w.data[(from + r) * w.k..][..some * w.k];
-                        tile(true, a, w.k, panel, &mut sums);
-                        for (s, sums) in sums[..some].iter_mut().enumerate() {
-                            let m = from + r + s;
-                            let add = both - zero * w.sums[m];
-                            for (x, c) in sums.iter_mut().zip(&columns[b * NR..]) {
-                                *x += add - c;
-                            }
-                            let y = &mut out[(r + s) * n + j + b * NR..][..wide];
-                            finish(m, &sums[..wide], y);
-                        }
-                    }
-                }
+                let piece = Piece { q, first: i, n, from: j, width, both, zero };
+                self.rows(&piece, (panels, &columns), out, finish);
             };
             let threads = rayon::current_num_threads();
             let each = w.rows.div_ceil(threads).next_multiple_of(MR);
@@ -324,6 +323,34 @@ impl Direct {
                 true => rows((0, &mut *out)),
                 false => (out.par_chunks_mut(each * n).enumerate())
                     .for_each(|(i, out)| rows((i * each, out))),
+            }
+        }
+    }
+
+    /// Some output channels at the positions of some panels.
+    fn rows<T>(
+        &self,
+        p: &Piece,
+        (panels, columns): (&[u8], &[i32]),
+        out: &mut [T],
+        finish: Finish<'_, T>,
+    ) {
+        let w = &self.weights;
+        let mut sums: Tile = [[0; NR]; MR];
+        let count = out.len() / p.n;
+        for (b, columns_of) in panels.chunks_exact(NR * w.k).enumerate() {
+            let wide = NR.min(p.width - b * NR);
+            for r in (0..count).step_by(MR) {
+                let some = MR.min(count - r);
+                let height = height(some);
+                let a = &w.tiles[p.q][(p.first + r) * w.k..][..height * w.k];
+                tile(true, height, a, columns_of, &mut sums);
+                for (s, sums) in sums[..some].iter().enumerate() {
+                    let m = p.q * w.rows + p.first + r + s;
+                    let y = &mut out[(r + s) * p.n + p.from + b * NR..][..wide];
+                    let add = p.both - p.zero * w.sums[m];
+                    finish(m, sums, panel(columns, b * NR), add, y);
+                }
             }
         }
     }
@@ -341,7 +368,7 @@ impl Direct {
         let taps: usize = self.weights.kernel.iter().product();
         let w = &self.weights.plain[m * taps..][..taps];
         let [width, wide] = [g.output[1], g.input[1]];
-        let mut sums = vec![0; width];
+        let mut sums = vec![0; width.next_multiple_of(NR)];
         for (oy, out) in out.chunks_exact_mut(width).enumerate() {
             sums.fill(0);
             for (tap, &w) in w.iter().enumerate() {
@@ -356,9 +383,26 @@ impl Direct {
                     add_scaled(&row[first..], step, (bits, zero, w), &mut sums[positions]);
                 }
             }
-            finish(m, &sums, out);
+            for (i, out) in out.chunks_mut(NR).enumerate() {
+                finish(m, panel(&sums, i * NR), &[0; NR], 0, out);
+            }
         }
     }
+}
+
+/// Where some rows lie, and what their zero points add.
+struct Piece {
+    /// The group.
+    q: usize,
+    /// The first output channel in the group.
+    first: usize,
+    /// Positions of the output.
+    n: usize,
+    /// The first position, and how many follow.
+    from: usize,
+    width: usize,
+    both: i32,
+    zero: i32,
 }
 
 widest! {
@@ -468,7 +512,7 @@ fn column_sums(panels: &[u8], w: &Weights) -> Vec<i32> {
     for (sums, panel) in sums.chunks_exact_mut(NR).zip(panels.chunks_exact(NR * w.k)) {
         for quads in panel.chunks_exact(QUAD * NR) {
             for (s, quad) in sums.iter_mut().zip(quads.chunks_exact(QUAD)) {
-                *s += w.zero * quad.iter().map(|&x| i32::from(x)).sum::<i32>();
+                *s -= w.zero * quad.iter().map(|&x| i32::from(x)).sum::<i32>();
             }
         }
     }

@@ -1,13 +1,12 @@
 //! Products of matrices of bytes by packed panels of columns.
 
-use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use kiln_ir::{Error, Graph, NodeId, Op, Result, Type, Value, invalid};
 use kiln_tensor::{DType, Tensor, shape};
 use rayon::prelude::*;
 
-use super::integer::{Ends, MR, NR, QUAD, flip, interleave, requantize_each, tile};
+use super::integer::{Ends, MR, NR, QUAD, flip, height, interleave, pack_rows, requantize, tile};
 use crate::kernel::{Args, Integers, Kernel, Operand, Row};
 
 /// The rows of this file.
@@ -133,7 +132,7 @@ struct Columns {
     k: usize,
     n: usize,
     panels: Vec<u8>,
-    /// The sum of each column.
+    /// The sum of each column, padded to whole panels.
     sums: Vec<i32>,
 }
 
@@ -142,12 +141,12 @@ impl Columns {
     fn pack(b: &[u8], (k, n): (usize, usize), flip: u8) -> Self {
         let padded = k.next_multiple_of(QUAD);
         let mut panels = vec![0; n.div_ceil(NR) * padded * NR];
-        let mut sums = vec![0; n];
+        let mut sums = vec![0; n.next_multiple_of(NR)];
         if padded == 0 {
             return Self { k: 0, n, panels, sums };
         }
         let pack = |(q, (panel, sums)): (usize, (&mut [u8], &mut [i32]))| {
-            let (from, width) = (q * NR, sums.len());
+            let (from, width) = (q * NR, NR.min(n - q * NR));
             // What lies below the last row is met by zeros of the other matrix.
             let row = |p: usize| &b[p.min(k - 1) * n + from..][..width];
             for (p, quads) in panel.chunks_exact_mut(QUAD * NR).enumerate() {
@@ -172,19 +171,6 @@ impl Columns {
     }
 }
 
-/// The rows of the first matrix as unsigned bytes, padded with zeros.
-fn rows(a: &[u8], k: usize, flip: u8) -> Cow<'_, [u8]> {
-    let padded = k.next_multiple_of(QUAD);
-    if padded == k && flip == 0 || k == 0 {
-        return Cow::Borrowed(a);
-    }
-    let mut out = vec![0; a.len() / k * padded];
-    for (out, row) in out.chunks_exact_mut(padded).zip(a.chunks_exact(k)) {
-        out.iter_mut().zip(row).for_each(|(o, &x)| *o = x ^ flip);
-    }
-    Cow::Owned(out)
-}
-
 /// Zero points of both sides, and how many products a sum has.
 #[derive(Clone, Copy)]
 struct Zeros {
@@ -194,61 +180,60 @@ struct Zeros {
 }
 
 /// What becomes of a piece of a row: its first column, the sums, what is added to all.
-type Finish<'a, T> = &'a (dyn Fn(usize, &[i32], i32, &mut [T]) + Sync);
+type Finish<'a, T> = &'a (dyn Fn(usize, &[i32; NR], i32, &mut [T]) + Sync);
 
 /// The same, told first what is added to the sums of each column.
-type FinishColumns<'a, T> = &'a (dyn Fn(&[i32], usize, &[i32], i32, &mut [T]) + Sync);
+type FinishColumns<'a, T> = &'a (dyn Fn(&[i32], usize, &[i32; NR], i32, &mut [T]) + Sync);
+
+/// The first matrix: rows of bytes, which are unsigned once they are flipped.
+#[derive(Clone, Copy)]
+struct Left<'a> {
+    data: &'a [u8],
+    bits: u8,
+    zeros: Zeros,
+}
 
 /// `out = a * columns`, the sums finished piece by piece.
-fn multiply<T: Send>(
-    a: &[u8],
-    columns: &Columns,
-    zeros: Zeros,
-    out: &mut [T],
-    finish: Finish<'_, T>,
-) {
+fn multiply<T: Send>(a: Left<'_>, columns: &Columns, out: &mut [T], finish: Finish<'_, T>) {
     let (k, n) = (columns.k, columns.n);
     let m = out.len().checked_div(n).unwrap_or(0);
-    let piece =
-        |i: usize, from: usize, o: &mut [T]| block(&a[i * k..], columns, zeros, from, o, finish);
+    let piece = |i: usize, from: usize, out: &mut [T]| {
+        let a = Left { data: &a.data[i * a.zeros.k..], ..a };
+        block(a, columns, from, out, finish);
+    };
     let threads = rayon::current_num_threads();
-    let small = m * n * k < 1 << 17;
-    if small || threads == 1 {
-        out.chunks_mut((MR * 8 * n).max(1)).enumerate().for_each(|(i, o)| piece(i * MR * 8, 0, o));
+    let most = 8 * MR;
+    if m * n * k < 1 << 17 || threads == 1 {
+        out.chunks_mut((most * n).max(1)).enumerate().for_each(|(i, o)| piece(i * most, 0, o));
     } else if m == 1 {
         let width = n.div_ceil(threads).next_multiple_of(NR);
         out.par_chunks_mut(width).enumerate().for_each(|(i, o)| piece(0, i * width, o));
     } else {
-        let rows = m.div_ceil(threads).next_multiple_of(MR).min(8 * MR);
+        let rows = m.div_ceil(threads).next_multiple_of(MR).min(most);
         out.par_chunks_mut(rows * n).enumerate().for_each(|(i, o)| piece(i * rows, 0, o));
     }
 }
 
 /// Some whole rows, or a part of a single one from column `from` on.
-fn block<T>(
-    a: &[u8],
-    columns: &Columns,
-    zeros: Zeros,
-    from: usize,
-    out: &mut [T],
-    finish: Finish<'_, T>,
-) {
+fn block<T>(a: Left<'_>, columns: &Columns, from: usize, out: &mut [T], finish: Finish<'_, T>) {
     let (k, n) = (columns.k, columns.n);
     let wide = n.min(out.len()).max(1);
     let m = out.len() / wide;
-    let sum = |row: &[u8]| row.iter().map(|&x| i32::from(x)).sum::<i32>();
-    let adds: Vec<i32> =
-        (0..m).map(|i| if zeros.b == 0 { 0 } else { -zeros.b * sum(&a[i * k..][..k]) }).collect();
+    let (mut packed, mut adds) = (vec![], vec![]);
+    pack_rows(&a.data[..m * a.zeros.k], a.zeros.k, a.bits, &mut packed, &mut adds);
+    adds.resize(m, 0);
+    adds.iter_mut().for_each(|x| *x *= -a.zeros.b);
     let mut sums = [[0; NR]; MR];
     for at in (0..wide).step_by(NR) {
         let width = NR.min(wide - at);
         let panel = &columns.panels[(from + at) * k..][..k * NR];
         for i in (0..m).step_by(MR) {
             let count = MR.min(m - i);
-            tile(false, &a[i * k..][..count * k], k, panel, &mut sums);
+            let height = height(count);
+            tile(false, height, &packed[i * k..][..height * k], panel, &mut sums);
             for (r, sums) in sums[..count].iter().enumerate() {
                 let y = &mut out[(i + r) * wide + at..][..width];
-                finish(from + at, &sums[..width], adds[i + r], y);
+                finish(from + at, sums, adds[i + r], y);
             }
         }
     }
@@ -301,19 +286,18 @@ impl Product {
         let (&[ref a_batch @ .., m, _], &[ref b_batch @ .., _, n]) = (s.a_shape, s.b_shape) else {
             invalid!("two matrices are needed")
         };
-        let a = rows(s.a, k, flip(s.a_signed, false).0);
         let pack = |b: &[u8]| Columns::pack(b, (k, n), flip(s.b_signed, true).0);
         let run = |a: &[u8], columns: &Columns, out: &mut [T]| {
             let both = s.zeros.k as i32 * s.zeros.a * s.zeros.b;
             let adds: Vec<i32> = columns.sums.iter().map(|c| both - s.zeros.a * c).collect();
-            let finish = |j: usize, x: &[i32], add, y: &mut [T]| finish(&adds, j, x, add, y);
-            multiply(a, columns, s.zeros, out, &finish);
+            let finish = |j: usize, x: &[i32; NR], add, y: &mut [T]| finish(&adds, j, x, add, y);
+            let a = Left { data: a, bits: flip(s.a_signed, false).0, zeros: s.zeros };
+            multiply(a, columns, out, &finish);
         };
-        let padded = k.next_multiple_of(QUAD);
         if b_batch.iter().all(|&d| d == 1) && a_batch.len() >= b_batch.len() {
             match &self.kept {
-                Some(kept) => run(&a, kept.get_or_init(|| pack(s.b)), out),
-                None => run(&a, &pack(s.b), out),
+                Some(kept) => run(s.a, kept.get_or_init(|| pack(s.b)), out),
+                None => run(s.a, &pack(s.b), out),
             }
             return Ok(());
         }
@@ -324,10 +308,15 @@ impl Product {
         let (a_at, b_at) = (at(a_batch), at(b_batch));
         out.par_chunks_exact_mut((m * n).max(1)).enumerate().for_each(|(q, out)| {
             let columns = pack(&s.b[b_at[q] * k * n..][..k * n]);
-            run(&a[a_at[q] * m * padded..][..m * padded], &columns, out);
+            run(&s.a[a_at[q] * m * k..][..m * k], &columns, out);
         });
         Ok(())
     }
+}
+
+/// The `NR` elements from place `j` on, which are there.
+pub(super) fn panel<T>(x: &[T], j: usize) -> &[T; NR] {
+    x[j..].first_chunk().expect("invariant: padded to whole panels")
 }
 
 impl Kernel for Product {
@@ -337,7 +326,7 @@ impl Kernel for Product {
         let (signed, out) = match out {
             Some(Integers::I32(out)) => {
                 return self.stack(&sides, out, &|adds, j, x, add, y| {
-                    for (y, (x, each)) in y.iter_mut().zip(x.iter().zip(&adds[j..])) {
+                    for (y, (x, each)) in y.iter_mut().zip(x.iter().zip(panel(adds, j))) {
                         *y = x.wrapping_add(*each).wrapping_add(add);
                     }
                 });
@@ -353,10 +342,12 @@ impl Kernel for Product {
         if b.len() != 1 && b.len() != n {
             invalid!("{n} columns have {} scales", b.len());
         }
-        let scales: Vec<f32> = (b.iter().cycle().take(n)).map(|b| a * b / y).collect();
+        let mut scales: Vec<f32> = (b.iter().cycle().take(n)).map(|b| a * b / y).collect();
+        scales.resize(n.next_multiple_of(NR), 0.0);
         let ends = ends(signed, zero(&args, 7)?);
         self.stack(&sides, out, &|adds, j, x, add, y| {
-            requantize_each(x, (&adds[j..], &scales[j..]), add, ends, y);
+            let made = requantize(x, (panel(adds, j), panel(&scales, j)), add, ends);
+            y.copy_from_slice(&made[..y.len()]);
         })
     }
 }
