@@ -5,6 +5,7 @@ pub mod clip_chain;
 pub mod concat_chain;
 pub mod fold_dequantize;
 pub mod gather_slice;
+pub mod matmul_merge;
 pub mod matmul_scale;
 pub mod matmul_transpose;
 pub mod pad_window;
@@ -38,5 +39,6 @@ pub(crate) fn rules(limits: &Limits) -> Vec<Box<dyn Rewrite>> {
         Box::new(gather_slice::GatherSlice),
         Box::new(where_const::WhereConst),
         Box::new(reciprocal::Reciprocal::new()),
+        Box::new(matmul_merge::MatMulMerge),
     ]
 }

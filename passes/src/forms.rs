@@ -93,7 +93,7 @@ pub(crate) fn element_size(g: &Graph, v: Value) -> Option<usize> {
 }
 
 /// The node that alone reads a value, once or more often; `None` for an output of the graph.
-pub(crate) fn only_reader(g: &Graph, v: Value) -> Option<NodeId> {
+pub(crate) fn sole_reader(g: &Graph, v: Value) -> Option<NodeId> {
     let mut readers = g.readers(v).map(|(n, _)| n);
     let reader = readers.next().filter(|_| !g.is_output(v))?;
     readers.all(|n| n == reader).then_some(reader)

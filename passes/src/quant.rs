@@ -18,6 +18,8 @@ pub use place::{Range, Sites};
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Type, Value};
 use kiln_tensor::{DType, Tensor};
 
+pub use place::{Range, Sites};
+
 /// The rules of the phase.
 pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
     vec![

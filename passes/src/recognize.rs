@@ -2,8 +2,10 @@
 
 pub mod activation;
 pub mod group_norm;
+pub mod lp_norm;
 pub mod norm;
 pub mod norm_affine;
+pub mod reduction;
 pub mod softmax;
 
 use kiln_ir::Rewrite;
@@ -16,5 +18,7 @@ pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(norm_affine::NormAffine),
         Box::new(softmax::Softmax::new()),
         Box::new(group_norm::GroupNormalization),
+        Box::new(reduction::Reduction),
+        Box::new(lp_norm::LpNorm::new()),
     ]
 }

@@ -11,7 +11,7 @@ use kiln_ir::ops::concat::Concat;
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
 use kiln_tensor::shape::axis;
 
-use crate::forms::only_reader;
+use crate::forms::sole_reader;
 
 /// See the module.
 pub struct ConcatChain;
@@ -25,12 +25,17 @@ impl Rewrite for ConcatChain {
         let Some(along) = axis_of(g, root) else { return Ok(None) };
         let operands: Vec<Value> = g.inputs_of(root).into_iter().flatten().collect();
         let joins = |v: &Value| axis_of(g, v.node) == Some(along);
-        let own = |v: &Value| joins(v) && only_reader(g, *v) == Some(root);
+        let own = |v: &Value| joins(v) && sole_reader(g, *v) == Some(root);
         if !operands.iter().any(own) {
             return match operands.iter().any(joins) {
                 true => Err(Decline::new("the Concat before has another reader")),
                 false => Ok(None),
             };
+        }
+        let cuts =
+            |n| matches!(g.op(n), Op::Slice(_) | Op::Gather(_) | Op::Concat(Concat::Split { .. }));
+        if g.readers(root.first()).any(|(n, _)| cuts(n)) {
+            return Err(Decline::new("a part is taken, which may be that of one operand"));
         }
         let mut inputs: Vec<Option<Source>> = Vec::new();
         for v in operands {
@@ -80,10 +85,13 @@ mod tests {
         check(
             &ConcatChain,
             "a = Concat(p: f32[N,1], q: f32[N,2]) {axis=1}\nb = Concat(a, a) {axis=0}\n\
-             c = Concat(p, p) {axis=0}\nd = Concat(c, p) {axis=0}\ny = Neg(c)\nreturn b, d, y",
+             c = Concat(p, p) {axis=0}\nd = Concat(c, p) {axis=0}\ny = Neg(c)\n\
+             e = Concat(q, q) {axis=0}\nf = Concat(q, e) {axis=0}\n\
+             s, t = Split(f) {num_outputs=2}\nreturn b, d, y, s",
             expect![[r#"
                 (unchanged)
                 # concat_chain @ d: the Concat before has another reader
+                # concat_chain @ f: a part is taken, which may be that of one operand
             "#]],
         );
     }

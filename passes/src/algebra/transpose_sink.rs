@@ -20,7 +20,7 @@ use kiln_ir::{Attrs, Decline, Edit, Graph, NodeId, Op, Operator, Rewrite, Source
 use kiln_tensor::Tensor;
 use kiln_tensor::shape::{axis, offsets, strides};
 
-use crate::forms::{dims, element_size, ints, only_reader, transposed};
+use crate::forms::{dims, element_size, ints, sole_reader, transposed};
 
 /// See the module.
 pub struct TransposeSink;
@@ -59,7 +59,7 @@ fn is_elementwise(g: &Graph, node: NodeId) -> bool {
 /// The transposition behind an elementwise operator instead of before.
 fn elementwise(g: &Graph, root: NodeId) -> Verdict {
     let operands = g.inputs_of(root);
-    let own = |v: Value| transposed(g, v).filter(|_| only_reader(g, v) == Some(root));
+    let own = |v: Value| transposed(g, v).filter(|_| sole_reader(g, v) == Some(root));
     let Some((_, perm)) = operands.iter().flatten().find_map(|&v| own(v)) else {
         return Ok(None);
     };
@@ -100,7 +100,7 @@ fn can_turn(g: &Graph, v: Value, perm: &[usize]) -> Result<(), Decline> {
         return Ok(());
     }
     let t = g.constant_of(v).filter(|t| t.rank() <= perm.len()).ok_or(OTHERWISE)?;
-    match t.len() <= SHARED || only_reader(g, v).is_some() {
+    match t.len() <= SHARED || sole_reader(g, v).is_some() {
         true => Ok(()),
         false => Err(Decline::new("a constant that others read would be stored twice")),
     }
@@ -141,7 +141,7 @@ fn transpose(perm: &[usize]) -> Layout {
 fn meets(g: &Graph, node: NodeId, perm: &[usize]) -> bool {
     let mut v = node.first();
     for _ in 0..FAR {
-        let Some(reader) = only_reader(g, v) else { return false };
+        let Some(reader) = sole_reader(g, v) else { return all_cross(g, v, perm) };
         if welcomes(g, reader, v, perm) {
             return true;
         }
@@ -158,6 +158,14 @@ fn meets(g: &Graph, node: NodeId, perm: &[usize]) -> bool {
 
 fn others(g: &Graph, node: NodeId, v: Value) -> impl Iterator<Item = Value> {
     g.inputs_of(node).into_iter().flatten().filter(move |&w| w != v)
+}
+
+/// Whether several readers of a value, and nothing else, take its transposition into themselves.
+fn all_cross(g: &Graph, v: Value, perm: &[usize]) -> bool {
+    let crosses = |n: NodeId| {
+        matches!(g.op(n), Op::Layout(_) | Op::MatMul(_) | Op::Gemm(_)) && welcomes(g, n, v, perm)
+    };
+    !g.is_output(v) && g.readers(v).all(|(n, _)| crosses(n)) && g.is_read(v)
 }
 
 /// Whether a node needs less work where its operand `v` is a transposition.
@@ -190,7 +198,7 @@ fn welcomes(g: &Graph, node: NodeId, v: Value, perm: &[usize]) -> bool {
 fn rises(g: &Graph, v: Value, perm: &[usize]) -> bool {
     let mut v = v;
     for _ in 0..FAR {
-        if only_reader(g, v).is_none() {
+        if sole_reader(g, v).is_none() {
             return false;
         }
         if let Some((_, p)) = transposed(g, v) {
@@ -248,7 +256,7 @@ fn across(g: &Graph, node: NodeId, v: Value, perm: &[usize]) -> Result<Option<Ac
 
 /// A private transposition that a node reads first.
 fn before(g: &Graph, root: NodeId) -> Option<(Value, Value, Vec<usize>)> {
-    let v = g.input_of(root, 0).filter(|&v| only_reader(g, v) == Some(root))?;
+    let v = g.input_of(root, 0).filter(|&v| sole_reader(g, v) == Some(root))?;
     let (x, perm) = transposed(g, v)?;
     Some((v, x, perm))
 }
@@ -329,7 +337,7 @@ fn joined(g: &Graph, root: NodeId, along: i64) -> Verdict {
     let mut distinct = operands.clone();
     distinct.sort();
     distinct.dedup();
-    let private = operands.iter().all(|&v| only_reader(g, v) == Some(root));
+    let private = operands.iter().all(|&v| sole_reader(g, v) == Some(root));
     if !private || distinct.len() < operands.len() {
         return Err(Decline::new("a transposition is read more than once"));
     }

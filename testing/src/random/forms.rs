@@ -191,3 +191,48 @@ pub(super) fn inverted(m: &mut Maker) -> Option<Value> {
     let y = if m.random.bool() { m.plain("Reciprocal", &[y])? } else { m.plain("Div", &[one, y])? };
     m.plain("Mul", &[x, y])
 }
+
+/// Several small products of one value.
+pub(super) fn headed(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    let k = m.shape(x)?.last()?.as_len()?;
+    let heads = m.random.usize(3..=5);
+    let biased = m.random.bool();
+    let mut sum = None;
+    for _ in 0..heads {
+        let w = m.weights(&[k, 1])?;
+        let mut y = m.plain("MatMul", &[x, w])?;
+        if biased {
+            let bias = m.weights(&[1])?;
+            y = m.plain("Add", &[y, bias])?;
+        }
+        sum = match sum {
+            None => Some(y),
+            Some(sum) => m.plain("Max", &[y, sum]),
+        };
+    }
+    sum
+}
+
+/// Rows divided by their lengths, where these are not 0.
+pub(super) fn shortened(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    m.shape(x)?.last()?;
+    let axes = m.ints(&[-1]);
+    let n = match m.random.u8(..3) {
+        0 => {
+            let y = m.plain("Abs", &[x])?;
+            m.plain("ReduceSum", &[y, axes])?
+        }
+        1 => {
+            let y = m.plain("Mul", &[x, x])?;
+            let y = m.plain("ReduceSum", &[y, axes])?;
+            m.plain("Sqrt", &[y])?
+        }
+        _ => m.plain("ReduceL2", &[x, axes])?,
+    };
+    let (zero, one) = (m.constant(Tensor::scalar(0f32)), m.constant(Tensor::scalar(1f32)));
+    let empty = m.plain("Equal", &[n, zero])?;
+    let n = m.plain("Where", &[empty, one, n])?;
+    m.plain("Div", &[x, n])
+}
