@@ -12,7 +12,7 @@
 
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Operator, Rewrite, Source, Value, Verdict};
 
-use crate::forms::{dims, only_reader};
+use crate::forms::{dims, sole_reader};
 
 /// See the module.
 pub struct AttentionGroups;
@@ -44,10 +44,10 @@ impl Rewrite for AttentionGroups {
         e.replace(root.first(), y);
         for v in [k, v] {
             // What others read stays for them.
-            let expanded = g.input_of(v.node, 0).filter(|_| only_reader(g, v) == Some(root));
+            let expanded = g.input_of(v.node, 0).filter(|_| sole_reader(g, v) == Some(root));
             if let Some(expanded) = expanded {
                 e.absorb(v);
-                if only_reader(g, expanded) == Some(v.node) {
+                if sole_reader(g, expanded) == Some(v.node) {
                     e.absorb(expanded);
                 }
             }
