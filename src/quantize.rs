@@ -276,3 +276,98 @@ fn check_sample(g: &Graph, i: usize, sample: &[Datum]) -> Result<()> {
 fn is_idle(g: &Graph, id: NodeId) -> bool {
     matches!(g.op(id), Op::Const(_)) && !g.is_read(id.first())
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_ir::text;
+    use kiln_tensor::Tensor;
+
+    use super::*;
+
+    /// Two products that share exact weights; both 0 and 255 are integers of a range up to 255.
+    fn two() -> Model {
+        let w = vec!["127.0"; 64].join(", ");
+        let graph = format!(
+            "w = f32[8,8]{{{w}}}\na = MatMul(x: f32[N,8], w)\nb = MatMul(z: f32[N,8], w)\n\
+             return a, b"
+        );
+        let g = text::parse(&graph).expect("the test's graph parses");
+        let bytes = kiln_onnx::export_bytes(&g, &BTreeMap::new()).expect("exports");
+        Model::from_bytes(bytes).expect("loads")
+    }
+
+    fn row(first: f32, rest: f32) -> Datum {
+        let data = std::iter::once(first).chain([rest; 7]).collect();
+        Tensor::from_vec(&[1, 8], data).expect("a row").into()
+    }
+
+    /// The integers of x lose the ones beside the thousand; those of z are exact.
+    fn samples() -> Vec<Vec<Datum>> {
+        vec![vec![row(1000.0, 1.0), row(255.0, 0.0)], vec![row(0.0, 2.0), row(0.0, 255.0)]]
+    }
+
+    fn left(q: &Quantized) -> Vec<(&str, bool)> {
+        q.layers.iter().map(|l| (l.name.as_str(), l.left.is_some())).collect()
+    }
+
+    #[test]
+    fn the_order_of_samples_does_not_matter() {
+        for method in [Method::MinMax, Method::Percentile(99.0), Method::Entropy, Method::Mse] {
+            let how = Quantizing { method, ..Quantizing::default() };
+            let quantize = |s: &[Vec<Datum>]| two().quantize(s, &how).expect("quantizes");
+            let (one, mut back) = (samples(), samples());
+            back.reverse();
+            let [a, b] = [quantize(&one), quantize(&back)].map(|q| text::print_full(&q.graph));
+            assert_eq!(a, b, "{method:?}");
+        }
+    }
+
+    #[test]
+    fn the_worst_layer_is_put_back() {
+        let mut how = Quantizing { metric: Metric::Mse, ..Quantizing::default() };
+        let q = two().quantize(&samples(), &how).expect("quantizes");
+        assert_eq!(left(&q), [("a", false), ("b", false)]);
+        assert!(q.loss.expect("measured") > 1.0);
+        how.max_drop = Some(0.0);
+        let q = two().quantize(&samples(), &how).expect("quantizes");
+        assert_eq!((left(&q), q.loss), (vec![("a", true), ("b", false)], Some(0.0)));
+        assert_eq!(q.layers[1].loss, Some(0.0));
+        assert!(q.layers[0].loss.expect("measured") > 1.0);
+    }
+
+    #[test]
+    fn what_is_excluded_stays() {
+        let exclude = |names: &[&str]| {
+            let exclude = names.iter().map(|&n| n.to_owned()).collect();
+            two().quantize(&samples(), &Quantizing { exclude, ..Quantizing::default() })
+        };
+        let q = exclude(&["b"]).expect("a is left");
+        assert_eq!(left(&q), [("a", false), ("b", true)]);
+        assert!(exclude(&["a", "b"]).expect_err("nothing is left").message().contains("excluded"));
+        assert!(exclude(&["c"]).expect_err("no such node").message().contains("`c`"));
+    }
+
+    #[test]
+    fn samples_must_be_there_and_fit() {
+        let fails = |s: &[Vec<Datum>]| {
+            let e = two().quantize(s, &Quantizing::default()).expect_err("wrong samples");
+            e.message().to_owned()
+        };
+        assert!(fails(&[]).contains("int8 needs samples"));
+        assert!(fails(&[vec![row(1.0, 1.0)]]).contains("sample 0 has 1 inputs of 2"));
+        let flat = Datum::from(Tensor::vector(vec![1f32; 8]));
+        assert!(fails(&[vec![row(1.0, 1.0), flat]]).contains("sample 0, input `z`"));
+    }
+
+    #[test]
+    fn weights_are_stored_as_half_floats() {
+        let how = Quantizing { precision: Precision::Bf16, ..Quantizing::default() };
+        let q = two().quantize(&[], &how).expect("quantizes");
+        let printed = text::print(&q.graph);
+        assert!(printed.contains("w/stored = bf16[8,8]"), "{printed}");
+        assert!(printed.contains("w/wide = Cast(w/stored)"), "{printed}");
+        let how = Quantizing { exclude: vec!["a".to_owned()], ..how };
+        let q = two().quantize(&[], &how).expect("quantizes");
+        assert_eq!(left(&q), [("w", true)]);
+    }
+}

@@ -13,8 +13,6 @@ pub mod qdq_move;
 pub mod qdq_noop;
 pub mod qdq_pool;
 
-pub use place::{Range, Sites};
-
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Type, Value};
 use kiln_tensor::{DType, Tensor};
 

@@ -1,6 +1,8 @@
 //! Forests as sums of trees, which can be put together.
 
-use kiln_ir::ops::forest::{Aggregate, Forest, Kind, Next, Node, Pair, Test, TreeEnsemble, Vote};
+use kiln_ir::ops::forest::{
+    Aggregate, Forest, Kind, Lists, Next, Node, Pair, Test, TreeEnsemble, Vote,
+};
 use kiln_ir::ops::scores::PostTransform;
 use kiln_ir::{Graph, Op, Value};
 
@@ -17,10 +19,11 @@ impl Trees {
         let Op::TreeEnsemble(e) = g.op(v.node) else { return None };
         let (x, e) = (g.input_of(v.node, 0)?, e.ensemble());
         let f = &e.forest;
-        let slot = match &e.kind {
-            Kind::Regressor => 0,
-            Kind::Classifier { pair: Pair::Own, .. } => 1,
-            _ => return None,
+        let (slot, opposed) = match &e.kind {
+            Kind::Regressor => (0, None),
+            Kind::Classifier { pair: Pair::Own | Pair::Second { .. }, .. } => (1, None),
+            Kind::Classifier { pair: Pair::Opposed { positive }, .. } => (1, Some(*positive)),
+            Kind::Scores => return None,
         };
         let raw = match e.post {
             PostTransform::None => true,
@@ -29,7 +32,27 @@ impl Trees {
         };
         let summed = e.aggregate == Aggregate::Sum || f.roots.len() == 1;
         let base = if e.base.is_empty() { vec![0.0; f.targets] } else { e.base.clone() };
-        (slot == v.slot() && raw && summed).then(|| Self { x, forest: f.clone(), base })
+        let trees = Self { x, forest: f.clone(), base };
+        let trees = match opposed {
+            Some(positive) => trees.opposed(positive),
+            None => trees,
+        };
+        (slot == v.slot() && raw && summed).then_some(trees)
+    }
+
+    /// The scores of two classes of which the first got the votes for the second.
+    fn opposed(mut self, positive: bool) -> Self {
+        let mut leaves = Lists::default();
+        for i in 0..self.forest.leaves.len() {
+            let votes = self.forest.leaves.at(i).iter();
+            leaves.push(votes.flat_map(|v| {
+                [Vote { target: 0, weight: -v.weight }, Vote { target: 1, weight: v.weight }]
+            }));
+        }
+        self.forest.leaves = leaves;
+        let base = self.base[0];
+        self.base = vec![if positive { 1.0 } else { 0.0 } - base, base];
+        self
     }
 
     /// Adds other trees over the same table, with as many targets.
@@ -65,7 +88,7 @@ impl Trees {
         let f = &mut self.forest;
         let wide = f.wide;
         let times = |x: f64| if wide { x * factor } else { f64::from((x * factor) as f32) };
-        let mut leaves = kiln_ir::ops::forest::Lists::default();
+        let mut leaves = Lists::default();
         for i in 0..f.leaves.len() {
             let votes = f.leaves.at(i).iter();
             leaves.push(votes.map(|v| Vote { weight: times(v.weight), ..*v }));

@@ -67,3 +67,16 @@ fn narrow(t: &Tensor, dtype: DType) -> Result<Option<Tensor>> {
         })
     }, else Ok(None))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_left() {
+        let t = |x: f32| Tensor::vector(vec![1.0f32, x]);
+        let fits = |x, dtype| narrow(&t(x), dtype).expect("f32").is_some();
+        assert!(fits(65504.0, DType::F16) && !fits(1e6, DType::F16) && fits(1e6, DType::BF16));
+        assert!(fits(f32::INFINITY, DType::F16) && !fits(f32::MAX, DType::BF16));
+    }
+}

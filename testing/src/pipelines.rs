@@ -36,7 +36,7 @@ type Step = fn(&mut Pipeline, Value, usize) -> Option<Value>;
 
 const STEPS: &[Step] = &[
     scaled, scaled, moved, imputed, binarized, picked, joined, linear, kernel, product, forest,
-    forest, classes, voted, encoded,
+    forest, classes, voted, encoded, labelled,
 ];
 
 struct Pipeline {
@@ -235,9 +235,11 @@ fn regressor(p: &mut Pipeline, x: Value, n: usize, targets: usize) -> Option<Val
     p.m.node("ai.onnx.ml.TreeEnsembleRegressor", &[x], attrs)
 }
 
+/// A forest over a table, perhaps with parts that it does not read.
 fn forest(p: &mut Pipeline, x: Value, n: usize) -> Option<Value> {
     let targets = p.m.random.usize(1..=2);
-    let y = regressor(p, x, n, targets);
+    let wide = if p.m.random.bool() { joined(p, x, n) } else { None };
+    let y = regressor(p, wide.unwrap_or(x), n, targets);
     p.end(y)
 }
 
@@ -275,6 +277,17 @@ fn encoded(p: &mut Pipeline, x: Value, n: usize) -> Option<Value> {
         true => p.m.node("ai.onnx.ml.LabelEncoder", &[encoded], attrs),
         false => p.m.plain("Exp", &[encoded]),
     };
+    p.end(y)
+}
+
+/// The label of the greatest column, as exporters end classifiers.
+fn labelled(p: &mut Pipeline, x: Value, n: usize) -> Option<Value> {
+    let best = p.m.node("ArgMax", &[x], Attrs::default().with("axis", 1i64))?;
+    let labels = p.m.constant(Tensor::vector((0..n as i32).rev().collect()));
+    let row = p.m.plain("ai.onnx.ml.ArrayFeatureExtractor", &[labels, best])?;
+    let wide = p.m.node("Cast", &[row], Attrs::default().with("to", DType::I64))?;
+    let flat = p.m.ints(&[-1]);
+    let y = p.m.plain("Reshape", &[wide, flat]);
     p.end(y)
 }
 

@@ -50,6 +50,7 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     gated,
     standardized,
     attended,
+    attended,
     convolved,
     convolved,
     reduced,
@@ -65,6 +66,7 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     forms::inverted,
     forms::headed,
     forms::shortened,
+    quantized::quantized,
     quantized::quantized,
     quantized::quantized,
     quantized::quantized,
@@ -302,7 +304,7 @@ fn multiplied(m: &mut Maker) -> Option<Value> {
         return Some(y);
     }
     let by_column = m.weights(&[n])?;
-    let op = if m.random.bool() { "Add" } else { "Mul" };
+    let op = if m.random.u8(..3) == 0 { "Add" } else { "Mul" };
     m.plain(op, &[by_column, y])
 }
 

@@ -9,6 +9,7 @@ mod bench;
 mod errors;
 mod jobs;
 mod look;
+mod quantize;
 mod run;
 
 use std::fs;

@@ -25,6 +25,17 @@ pub enum Integers<'a> {
     I32(&'a mut [i32]),
 }
 
+impl<'a> Integers<'a> {
+    /// Bytes of either sign, by their bits.
+    pub fn bytes(self) -> Result<&'a mut [u8]> {
+        match self {
+            Integers::U8(y) => Ok(y),
+            Integers::I8(y) => Ok(bytemuck::cast_slice_mut(y)),
+            Integers::I32(_) => Err(Error::bug("a kernel of bytes gives i32")),
+        }
+    }
+}
+
 /// The operands and the results of one run of one kernel.
 pub struct Args<'a> {
     /// The operands; `None` where one is left out.

@@ -2,12 +2,15 @@
 
 mod attention;
 mod conv;
+mod conv_integer;
 mod depthwise;
 mod elementwise;
 mod gemm;
 mod gemv;
+mod integer;
 mod math;
 mod matmul;
+mod matmul_integer;
 mod movement;
 mod norm;
 mod pool;
@@ -28,7 +31,9 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
     let all = [
         depthwise::ROWS,
         conv::ROWS,
+        conv_integer::ROWS,
         matmul::ROWS,
+        matmul_integer::ROWS,
         attention::ROWS,
         elementwise::ROWS,
         norm::ROWS,

@@ -28,6 +28,12 @@ impl Rewrite for SliceChain {
         else {
             return Ok(None);
         };
+        // Nothing of a part is nothing of any operand: let it name the one that it came from.
+        let is_empty =
+            dims(g, root.first()).is_some_and(|all| all.iter().any(|d| d.as_const() == Some(0)));
+        if is_empty {
+            return Ok(None);
+        }
         let Some((_, outer)) = spans(g, root)? else { return Ok(None) };
         let Some((x, mut joined)) = spans(g, middle.node)? else { return Ok(None) };
         for span in outer {

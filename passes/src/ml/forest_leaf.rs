@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! t = ai.onnx.ml.TreeEnsembleRegressor(x) {target_weights=w}
-//! y = ai.onnx.ml.LabelEncoder(t)   =>   y = ai.onnx.ml.TreeEnsembleRegressor(x) {target_weights=f(w)}
+//! y = ai.onnx.ml.LabelEncoder(t)
+//!                   =>   y = ai.onnx.ml.TreeEnsembleRegressor(x) {target_weights=f(w)}
 //! ```
 //!
 //! Saves every pass over the scores between the tree and `y`, however these are connected, where
@@ -45,6 +46,10 @@ impl Rewrite for ForestLeaf {
         let Some(weights) = f.apply(g, scores) else { return Ok(None) };
         if weights.iter().any(|w| !w.is_finite()) {
             return Err(Decline::new("the score of a leaf would not be finite"));
+        }
+        // Votes are added to 0.
+        if weights.iter().any(|w| w.to_bits() == (-0f32).to_bits()) {
+            return Err(Decline::new("the score of a leaf would be 0 with a sign"));
         }
         let mut forest = tree.ensemble().forest.clone();
         forest.leaves = Lists::default();
@@ -190,7 +195,12 @@ mod tests {
             ),
             expect![[r#"
                 x: f32[N,2]
-                y = ai.onnx.ml.TreeEnsembleRegressor(x) {n_targets=1, nodes_falsenodeids=[2,0,0], nodes_featureids=[1,0,0], nodes_missing_value_tracks_true=[0,0,0], nodes_modes=["BRANCH_LEQ","LEAF","LEAF"], nodes_nodeids=[0,1,2], nodes_treeids=[0,0,0], nodes_truenodeids=[1,0,0], nodes_values=[0.5,0.0,0.0], target_ids=[0,0], target_nodeids=[1,2], target_treeids=[0,0], target_weights=[60.0,0.0]}
+                y = ai.onnx.ml.TreeEnsembleRegressor(x) {n_targets=1, nodes_falsenodeids=[2,0,0],
+                    nodes_featureids=[1,0,0], nodes_missing_value_tracks_true=[0,0,0],
+                    nodes_modes=["BRANCH_LEQ","LEAF","LEAF"], nodes_nodeids=[0,1,2],
+                    nodes_treeids=[0,0,0], nodes_truenodeids=[1,0,0], nodes_values=[0.5,0.0,0.0],
+                    target_ids=[0,0], target_nodeids=[1,2], target_treeids=[0,0],
+                    target_weights=[60.0,0.0]}
                 return y
             "#]],
         );

@@ -117,8 +117,43 @@ mod tests {
             &ForestMean,
             &mean(&stump("b", "x", [4.0, 8.0])),
             expect![[r#"
+                x: f32[N,2]
+                y = ai.onnx.ml.TreeEnsembleRegressor(x) {n_targets=1, nodes_falsenodeids=[2,0,0,2,0,
+                    0], nodes_featureids=[1,0,0,1,0,0], nodes_missing_value_tracks_true=[0,0,0,0,0,
+                    0], nodes_modes=["BRANCH_LEQ","LEAF","LEAF","BRANCH_LEQ","LEAF","LEAF"],
+                    nodes_nodeids=[0,1,2,0,1,2], nodes_treeids=[0,0,0,1,1,1], nodes_truenodeids=[1,
+                    0,0,1,0,0], nodes_values=[0.5,0.0,0.0,0.5,0.0,0.0], target_ids=[0,0,0,0],
+                    target_nodeids=[1,2,1,2], target_treeids=[0,0,1,1], target_weights=[0.5,1.0,2.0,
+                    4.0]}
+                return y
+            "#]],
+        );
+    }
+
+    #[test]
+    fn one_score_for_two_classes_is_two() {
+        let of = |name: &str, x: &str, weights: [f32; 2]| {
+            stump(&format!("l{name}, {name}"), x, weights)
+                .replace("Regressor", "Classifier")
+                .replace("target_", "class_")
+                .replace("{", "{classlabels_int64s=[0,1], ")
+        };
+        let text = mean(&of("b", "x", [0.75, 0.25]))
+            .replace(&stump("a", "x: f32[N,2]", [1.0, 2.0]), &of("a", "x: f32[N,2]", [1.0, 0.5]))
+            .replace("i64[3]{1, -1, 1}", "i64[3]{1, -1, 2}");
+        check(
+            &ForestMean,
+            &text,
+            expect![[r#"
             x: f32[N,2]
-            y = ai.onnx.ml.TreeEnsembleRegressor(x) {n_targets=1, nodes_falsenodeids=[2,0,0,2,0,0], nodes_featureids=[1,0,0,1,0,0], nodes_missing_value_tracks_true=[0,0,0,0,0,0], nodes_modes=["BRANCH_LEQ","LEAF","LEAF","BRANCH_LEQ","LEAF","LEAF"], nodes_nodeids=[0,1,2,0,1,2], nodes_treeids=[0,0,0,1,1,1], nodes_truenodeids=[1,0,0,1,0,0], nodes_values=[0.5,0.0,0.0,0.5,0.0,0.0], target_ids=[0,0,0,0], target_nodeids=[1,2,1,2], target_treeids=[0,0,1,1], target_weights=[0.5,1.0,2.0,4.0]}
+            y = ai.onnx.ml.TreeEnsembleRegressor(x) {base_values=[1.0,0.0], n_targets=2,
+                nodes_falsenodeids=[2,0,0,2,0,0], nodes_featureids=[1,0,0,1,0,0],
+                nodes_missing_value_tracks_true=[0,0,0,0,0,0], nodes_modes=["BRANCH_LEQ","LEAF",
+                "LEAF","BRANCH_LEQ","LEAF","LEAF"], nodes_nodeids=[0,1,2,0,1,2],
+                nodes_treeids=[0,0,0,1,1,1], nodes_truenodeids=[1,0,0,1,0,0], nodes_values=[0.5,
+                0.0,0.0,0.5,0.0,0.0], target_ids=[0,1,0,1,0,1,0,1], target_nodeids=[1,1,2,2,1,1,
+                2,2], target_treeids=[0,0,0,0,1,1,1,1], target_weights=[-0.5,0.5,-0.25,0.25,
+                -0.375,0.375,-0.125,0.125]}
             return y
         "#]],
         );

@@ -89,7 +89,13 @@ mod tests {
             expect![[r#"
                 x: f32[N,2]
                 z: f32[N,1]
-                y/forest_merge0 = ai.onnx.ml.TreeEnsembleRegressor(x) {base_values=[2.5], n_targets=1, nodes_falsenodeids=[2,0,0,2,0,0], nodes_featureids=[1,0,0,1,0,0], nodes_missing_value_tracks_true=[0,0,0,0,0,0], nodes_modes=["BRANCH_LEQ","LEAF","LEAF","BRANCH_LEQ","LEAF","LEAF"], nodes_nodeids=[0,1,2,0,1,2], nodes_treeids=[0,0,0,1,1,1], nodes_truenodeids=[1,0,0,1,0,0], nodes_values=[0.5,0.0,0.0,0.5,0.0,0.0], target_ids=[0,0,0,0], target_nodeids=[1,2,1,2], target_treeids=[0,0,1,1], target_weights=[1.0,2.0,4.0,8.0]}
+                y/forest_merge0 = ai.onnx.ml.TreeEnsembleRegressor(x) {base_values=[2.5],
+                    n_targets=1, nodes_falsenodeids=[2,0,0,2,0,0], nodes_featureids=[1,0,0,1,0,0],
+                    nodes_missing_value_tracks_true=[0,0,0,0,0,0], nodes_modes=["BRANCH_LEQ","LEAF",
+                    "LEAF","BRANCH_LEQ","LEAF","LEAF"], nodes_nodeids=[0,1,2,0,1,2],
+                    nodes_treeids=[0,0,0,1,1,1], nodes_truenodeids=[1,0,0,1,0,0], nodes_values=[0.5,
+                    0.0,0.0,0.5,0.0,0.0], target_ids=[0,0,0,0], target_nodeids=[1,2,1,2],
+                    target_treeids=[0,0,1,1], target_weights=[1.0,2.0,4.0,8.0]}
                 y = Sum(y/forest_merge0, z)
                 return y
             "#]],

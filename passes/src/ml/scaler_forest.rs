@@ -393,12 +393,19 @@ mod tests {
             &ScalerForest,
             &t,
             expect![[r#"
-            x: f32[N,1]
-            z: f32[N,1]
-            y/scaler_forest0 = Concat(x, z) {axis=1}
-            y = ai.onnx.ml.TreeEnsembleRegressor(y/scaler_forest0) {n_targets=1, nodes_falsenodeids=[2,0,0,2,0,0], nodes_featureids=[0,0,0,1,0,0], nodes_missing_value_tracks_true=[0,0,0,0,0,0], nodes_modes=["BRANCH_GT","LEAF","LEAF","BRANCH_LEQ","LEAF","LEAF"], nodes_nodeids=[0,1,2,0,1,2], nodes_treeids=[0,0,0,1,1,1], nodes_truenodeids=[1,0,0,1,0,0], nodes_values=[-0.5000001,0.0,0.0,3.0,0.0,0.0], target_ids=[0,0,0,0], target_nodeids=[1,2,1,2], target_treeids=[0,0,1,1], target_weights=[1.0,0.0,2.0,0.0]}
-            return y
-        "#]],
+                x: f32[N,1]
+                z: f32[N,1]
+                y/scaler_forest0 = Concat(x, z) {axis=1}
+                y = ai.onnx.ml.TreeEnsembleRegressor(y/scaler_forest0) {n_targets=1,
+                    nodes_falsenodeids=[2,0,0,2,0,0], nodes_featureids=[0,0,0,1,0,0],
+                    nodes_missing_value_tracks_true=[0,0,0,0,0,0], nodes_modes=["BRANCH_GT","LEAF",
+                    "LEAF","BRANCH_LEQ","LEAF","LEAF"], nodes_nodeids=[0,1,2,0,1,2],
+                    nodes_treeids=[0,0,0,1,1,1], nodes_truenodeids=[1,0,0,1,0,0],
+                    nodes_values=[-0.5000001,0.0,0.0,3.0,0.0,0.0], target_ids=[0,0,0,0],
+                    target_nodeids=[1,2,1,2], target_treeids=[0,0,1,1], target_weights=[1.0,0.0,2.0,
+                    0.0]}
+                return y
+            "#]],
         );
     }
 

@@ -270,7 +270,8 @@ mod tests {
             expect![[r#"
                 x: f32[N,2]
                 z: f32[N,2]
-                l, l#1 = ai.onnx.ml.LinearClassifier(z) {classlabels_ints=[0,1], coefficients=[2.0,2.0,0.5,4.0], intercepts=[0.0,1.0]}
+                l, l#1 = ai.onnx.ml.LinearClassifier(z) {classlabels_ints=[0,1], coefficients=[2.0,
+                    2.0,0.5,4.0], intercepts=[0.0,1.0]}
                 y = ai.onnx.ml.LinearRegressor(x) {coefficients=[1.0,12.0], intercepts=[5.0]}
                 return y, l, p=l#1
             "#]],
@@ -290,8 +291,10 @@ mod tests {
             expect![[r#"
                 x: f32[N,2]
                 z: f32[N,2]
-                l, l#1 = ai.onnx.ml.SVMClassifier(z) {classlabels_ints=[0,1], coefficients=[2.0,-1.0], rho=[9.0], support_vectors=[0.5,0.0,1.0,4.0], vectors_per_class=[1,1]}
-                y = ai.onnx.ml.SVMRegressor(x) {coefficients=[2.0,-1.0], n_supports=2, rho=[9.0], support_vectors=[0.5,0.0,1.0,4.0]}
+                l, l#1 = ai.onnx.ml.SVMClassifier(z) {classlabels_ints=[0,1], coefficients=[2.0,
+                    -1.0], rho=[9.0], support_vectors=[0.5,0.0,1.0,4.0], vectors_per_class=[1,1]}
+                y = ai.onnx.ml.SVMRegressor(x) {coefficients=[2.0,-1.0], n_supports=2, rho=[9.0],
+                    support_vectors=[0.5,0.0,1.0,4.0]}
                 return y, l, p=l#1
             "#]],
         );
@@ -308,7 +311,8 @@ mod tests {
                 x: f32[N,2]
                 z: f32[N,1]
                 y/scaler_linear0 = Concat(x, z) {axis=-1}
-                y = ai.onnx.ml.LinearRegressor(y/scaler_linear0) {coefficients=[1.0,1.5,5.0], intercepts=[-4.0]}
+                y = ai.onnx.ml.LinearRegressor(y/scaler_linear0) {coefficients=[1.0,1.5,5.0],
+                    intercepts=[-4.0]}
                 return y
             "#]],
         );

@@ -126,7 +126,8 @@ mod tests {
                 y/qdq_gemm2 = i8[2,3,1,1]{1, 3, 5, 2, 4, 6}
                 y/qdq_gemm3 = i8[2]{0, 0}
                 y/qdq_gemm4 = i32[2]{4, -8}
-                y/qdq_gemm5 = QLinearConv(y/qdq_gemm1, s, z, y/qdq_gemm2, t, y/qdq_gemm3, s, z, y/qdq_gemm4) {kernel_shape=[1,1]}
+                y/qdq_gemm5 = QLinearConv(y/qdq_gemm1, s, z, y/qdq_gemm2, t, y/qdq_gemm3, s, z,
+                    y/qdq_gemm4) {kernel_shape=[1,1]}
                 y = Squeeze(y/qdq_gemm5, y/qdq_gemm0)
                 return y
             "#]],

@@ -117,7 +117,9 @@ fn joined(g: &Graph, root: NodeId) -> Verdict {
     let all: Option<Vec<_>> = inputs.iter().map(|&v| dequantized(g, v)?.ok()).collect();
     let (Some(all), Some(&d)) = (all, inputs.first()) else { return Ok(None) };
     let same = all.iter().all(|l| l.same(&all[0]) && l.single().is_some() && l.is_byte());
-    if !same {
+    // What is joined twice is cheaper as one, before.
+    let twice = inputs.iter().enumerate().any(|(i, v)| inputs[..i].contains(v));
+    if !same || twice {
         return Ok(None);
     }
     let mut e = Edit::default();

@@ -127,9 +127,11 @@ mod tests {
                 a/qdq_pool0 = i8[2,1,2,2]{1, 1, 1, 1, 1, 1, 1, 1}
                 a/qdq_pool1 = f32[]{0.25}
                 a/qdq_pool2 = i8[]{0}
-                a = QLinearConv(x, s, z, a/qdq_pool0, a/qdq_pool1, a/qdq_pool2, s, z) {group=2, kernel_shape=[2,2]}
+                a = QLinearConv(x, s, z, a/qdq_pool0, a/qdq_pool1, a/qdq_pool2, s, z) {group=2,
+                    kernel_shape=[2,2]}
                 b/qdq_pool2 = i8[]{0}
-                b = QLinearConv(x, s, z, b/qdq_pool0, b/qdq_pool1, b/qdq_pool2, s, z) {group=2, kernel_shape=[2,1], strides=[2,1]}
+                b = QLinearConv(x, s, z, b/qdq_pool0, b/qdq_pool1, b/qdq_pool2, s, z) {group=2,
+                    kernel_shape=[2,1], strides=[2,1]}
                 return a, b
             "#]],
         );

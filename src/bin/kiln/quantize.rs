@@ -135,6 +135,12 @@ fn check(args: &Args) -> Result<(), Failure> {
     if args.output != Path::new("-") && !ends(&args.output, &["onnx", "pb"]) {
         return wrong(&args.output, "quantized models", ".onnx");
     }
+    if args.calib.is_none() && args.dtype == Precision::Int8 {
+        return Err(Failure::usage(
+            "int8 needs samples: the ranges of activations are measured",
+            "give some with --calib DATA; --dtype bf16 or f16 needs none",
+        ));
+    }
     if let Some(path) = args.report.as_deref().filter(|p| !ends(p, &["json"])) {
         return wrong(path, "reports", ".json");
     }
