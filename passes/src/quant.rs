@@ -16,6 +16,8 @@ pub mod qdq_pool;
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Type, Value};
 use kiln_tensor::{DType, Tensor};
 
+pub use place::{Range, Sites};
+
 /// The rules of the phase.
 pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
     vec![

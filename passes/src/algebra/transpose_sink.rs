@@ -236,8 +236,10 @@ fn across(g: &Graph, node: NodeId, v: Value, perm: &[usize]) -> Result<Option<Ac
         (_, Some(axes)) => ints(g, axes).ok_or(Decline::new("the axes are not constant"))?,
     };
     let all = known.is_empty();
-    if all && matches!(g.op(node), Op::Reduce(r) if r.noop_with_empty_axes) || dims(g, v).is_none()
-    {
+    let none = all && matches!(g.op(node), Op::Reduce(r) if r.noop_with_empty_axes);
+    // Moving nothing is no work.
+    let empty = dims(g, v).is_none_or(|d| d.iter().any(|n| n.as_const() == Some(0)));
+    if none || empty {
         return Ok(None);
     }
     let found: Result<Vec<usize>, _> = known.iter().map(|&a| axis(a, perm.len())).collect();

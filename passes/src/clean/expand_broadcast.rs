@@ -24,36 +24,49 @@ impl Rewrite for ExpandBroadcast {
     }
 
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
-        let broadcasts = match g.op(root) {
-            Op::Binary(b) => *b != Binary::PRelu,
-            Op::Select(s) => *s == Select::Where,
-            Op::Compare(_) | Op::Variadic(_) => true,
-            _ => false,
-        };
-        let mut operands: Vec<Value> = g.inputs_of(root).into_iter().flatten().collect();
-        if !broadcasts || !operands.iter().any(|&v| expanded(g, v).is_some()) {
-            return Ok(None);
-        }
-        let Some(out) = dims(g, root.first()) else { return Ok(None) };
-        let mut any = false;
-        for i in 0..operands.len() {
-            let Some(x) = expanded(g, operands[i]) else { continue };
-            let wide = std::mem::replace(&mut operands[i], x);
-            match gives(g, &operands, out) {
-                true => any = true,
-                false => operands[i] = wide,
-            }
-        }
-        if !any {
-            return Err(Decline::new("no other operand is known to have the length expanded to")
-                .advise("fix its symbol with --dim NAME=N"));
-        }
-        let inputs: Vec<_> = operands.into_iter().map(|v| Some(Source::from(v))).collect();
+        let Some(operands) = broadcast(g, root) else { return Ok(None) };
+        let narrow = narrowed(g, root, &operands).ok_or(
+            Decline::new("no other operand is known to have the length expanded to")
+                .advise("fix its symbol with --dim NAME=N"),
+        )?;
+        let inputs: Vec<_> = narrow.into_iter().map(|v| Some(Source::from(v))).collect();
         let mut e = Edit::default();
         let y = e.node(g.op(root).clone(), &inputs);
         e.replace(root.first(), y);
         Ok(Some(e))
     }
+}
+
+/// Whether a node is about to read what is expanded instead of the copies.
+pub(super) fn fires(g: &Graph, node: NodeId) -> bool {
+    broadcast(g, node).is_some_and(|operands| narrowed(g, node, &operands).is_some())
+}
+
+/// The operands of a node that broadcasts them, where one is expanded.
+fn broadcast(g: &Graph, node: NodeId) -> Option<Vec<Value>> {
+    let broadcasts = match g.op(node) {
+        Op::Binary(b) => *b != Binary::PRelu,
+        Op::Select(s) => *s == Select::Where,
+        Op::Compare(_) | Op::Variadic(_) => true,
+        _ => false,
+    };
+    let operands: Vec<Value> = g.inputs_of(node).into_iter().flatten().collect();
+    let any = operands.iter().any(|&v| expanded(g, v).is_some());
+    (broadcasts && any && dims(g, node.first()).is_some()).then_some(operands)
+}
+
+/// The operands with as many as possible read before they are expanded, if any can be.
+fn narrowed(g: &Graph, node: NodeId, operands: &[Value]) -> Option<Vec<Value>> {
+    let out = dims(g, node.first())?;
+    let mut narrow = operands.to_vec();
+    for i in 0..narrow.len() {
+        let Some(x) = expanded(g, narrow[i]) else { continue };
+        let wide = std::mem::replace(&mut narrow[i], x);
+        if !gives(g, &narrow, out) {
+            narrow[i] = wide;
+        }
+    }
+    (narrow != operands).then_some(narrow)
 }
 
 /// What a value is expanded from.

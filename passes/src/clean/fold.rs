@@ -14,6 +14,8 @@ use std::cell::Cell;
 use kiln_ir::{Context, Decline, Edit, Graph, Limits, NodeId, Op, Operator, Rewrite, Verdict};
 use kiln_tensor::Datum;
 
+use super::expand_broadcast;
+
 /// See the module.
 pub struct Fold {
     context: Context,
@@ -59,6 +61,10 @@ impl Fold {
         }
         let operands = g.inputs_of(root);
         if operands.iter().flatten().any(|v| g.constant_of(*v).is_none()) {
+            return Ok(None);
+        }
+        let expands = op.name() == "Expand";
+        if expands && g.readers(root.first()).any(|(n, _)| expand_broadcast::fires(g, n)) {
             return Ok(None);
         }
         let data: Vec<Option<Datum>> = (operands.iter())
