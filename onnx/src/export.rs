@@ -258,7 +258,10 @@ impl Exporter {
         };
         let captured = inputs.split_off(inputs.len() - captures);
         let mut out = Vec::new();
-        for (name, attr) in attrs.iter().filter(|(n, _)| !OWN_ATTRIBUTES.contains(n)) {
+        // The lengths of the parts tell their number, and both may not be given.
+        let told = node.op.name() == "Split" && inputs.len() > 1;
+        let own = |n: &str| OWN_ATTRIBUTES.contains(&n) || told && n == "num_outputs";
+        for (name, attr) in attrs.iter().filter(|(n, _)| !own(n)) {
             let Attr::Graph(body) = attr else {
                 out.extend(attr_to_proto(name, attr));
                 continue;

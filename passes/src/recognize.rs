@@ -6,6 +6,7 @@ pub mod lp_norm;
 pub mod norm;
 pub mod norm_affine;
 pub mod reduction;
+pub mod rotary;
 pub mod softmax;
 
 use kiln_ir::Rewrite;
@@ -19,6 +20,7 @@ pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(softmax::Softmax::new()),
         Box::new(group_norm::GroupNormalization),
         Box::new(reduction::Reduction),
+        Box::new(rotary::Rotary::new()),
         Box::new(lp_norm::LpNorm::new()),
     ]
 }

@@ -56,6 +56,7 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     reduced,
     folded,
     forms::sunk,
+    forms::turned,
     forms::parts,
     forms::parts,
     forms::chosen,

@@ -16,6 +16,7 @@ mod norm;
 mod pool;
 mod reduce;
 mod rnn;
+mod rotary;
 mod softmax;
 mod steps;
 mod tiles;
@@ -42,6 +43,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         pool::ROWS,
         movement::ROWS,
         rnn::ROWS,
+        rotary::ROWS,
     ];
     all.into_iter().flatten()
 }

@@ -236,3 +236,29 @@ pub(super) fn shortened(m: &mut Maker) -> Option<Value> {
     let n = m.plain("Where", &[empty, one, n])?;
     m.plain("Div", &[x, n])
 }
+
+/// Pairs of elements, turned by angles that grow with the place.
+pub(super) fn turned(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    let shape = m.shape(x)?;
+    let [_, _, rows, _] = &shape[..] else { return None };
+    let rows = rows.as_len().filter(|n| *n > 0)?;
+    // Twice along the last axis, so that its length is even.
+    let x = m.node("Concat", &[x, x], Attrs::default().with("axis", 3i64))?;
+    let half = shape[3].as_len().filter(|n| *n > 0)?;
+    let angles = m.weights(&[rows, half])?;
+    let sum = m.node("ReduceSum", &[x], Attrs::default().with("keepdims", 0i64))?;
+    let scale = m.plain("Tanh", &[sum])?;
+    let angles = m.plain("Mul", &[angles, scale])?;
+    let both = m.node("Concat", &[angles, angles], Attrs::default().with("axis", -1i64))?;
+    let (cos, sin) = (m.plain("Cos", &[both])?, m.plain("Sin", &[both])?);
+    let half = half as i64;
+    let (axis, from, middle, end) =
+        (m.ints(&[3]), m.ints(&[0]), m.ints(&[half]), m.ints(&[2 * half]));
+    let a = m.plain("Slice", &[x, from, middle, axis])?;
+    let b = m.plain("Slice", &[x, middle, end, axis])?;
+    let b = m.plain("Neg", &[b])?;
+    let r = m.node("Concat", &[b, a], Attrs::default().with("axis", 3i64))?;
+    let (p, q) = (m.plain("Mul", &[x, cos])?, m.plain("Mul", &[r, sin])?);
+    m.plain("Add", &[p, q])
+}
