@@ -11,6 +11,7 @@ pub mod label_encoder_chain;
 pub mod label_gather;
 pub mod scaler_forest;
 pub mod scaler_linear;
+pub mod svm_duplicate;
 pub mod svm_linear;
 
 use kiln_ir::Rewrite;
@@ -19,6 +20,7 @@ use kiln_ir::Rewrite;
 pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
     vec![
         Box::new(scaler_linear::ScalerLinear),
+        Box::new(svm_duplicate::SvmDuplicate),
         Box::new(svm_linear::SvmLinear),
         Box::new(scaler_forest::ScalerForest),
         Box::new(feature_gather::FeatureGather),

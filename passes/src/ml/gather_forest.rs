@@ -6,7 +6,8 @@
 //!             =>   y = ai.onnx.ml.TreeEnsembleRegressor(x) {nodes_featureids=[2, 0]}
 //! ```
 //!
-//! Saves a pass over the picked columns, also where `ArrayFeatureExtractor` or `Slice` picks them. Exact.
+//! Saves a pass over the picked columns, also where `ArrayFeatureExtractor` or `Slice` picks them.
+//! Exact.
 
 use kiln_ir::ops::gather::Gather;
 use kiln_ir::{
