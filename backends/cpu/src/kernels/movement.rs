@@ -1,5 +1,5 @@
-//! Elements of `f32`, or bytes, put in another order: Transpose, Slice, Expand, Split, Concat and Gather, by
-//! runs that are copied whole.
+//! Elements of `f32`, or bytes, put in another order: Transpose, Slice, Expand, Split, Concat and
+//! Gather, by runs that are copied whole.
 //!
 //! ```text
 //! y[i, j, ..] = x[base + i * s0 + j * s1 + ..]      a last stride of 1: a run
