@@ -171,6 +171,7 @@ fn folded(model: &Model) -> Result<Graph> {
     let mut g = model.graph().clone();
     let pipeline = kiln_passes::pipeline(2, &others, model.limits())?;
     kiln_passes::run(&mut g, &pipeline)?;
+    kiln_passes::rank_forests(&mut g)?;
     Ok(g)
 }
 
@@ -182,8 +183,12 @@ fn integers(
 ) -> Result<Quantized> {
     let g = folded(model)?;
     let sites = Sites::find(&g, &|id| !excluded.has(&g, id))?;
+    let forests = forests(&g)?;
     if sites.layers().len() == 0 {
-        return Err(nothing(&g, &sites));
+        return match forests.iter().any(|f| f.left.is_none()) {
+            true => Ok(Quantized { graph: g, layers: forests, loss: None }),
+            false => Err(nothing(&g, &sites, &forests)),
+        };
     }
     if samples.is_empty() {
         return Err(Error::invalid("int8 needs samples: the ranges of activations are measured")
@@ -194,18 +199,35 @@ fn integers(
     let want = runner.run_all(g.clone(), samples)?;
     let search = Search { runner, g: &g, ranges, samples, want, how };
     let found = search.search(&sites)?;
-    let layers = layers(&g, &found.sites, &found.back, &found.alone)?;
+    let mut layers = layers(&g, &found.sites, &found.back, &found.alone)?;
+    layers.extend(forests);
     Ok(Quantized { graph: found.graph, layers, loss: Some(found.loss) })
 }
 
-fn nothing(g: &Graph, sites: &Sites) -> Error {
-    let left = |(id, why): &(NodeId, &str)| format!("`{}`: {why}", g.node(*id).name);
-    let left: Vec<_> = sites.left().iter().take(5).map(left).collect();
+fn nothing(g: &Graph, sites: &Sites, forests: &[Layer]) -> Error {
+    let left = sites.left().iter().map(|(id, why)| (g.node(*id).name.to_string(), *why));
+    let forests = forests.iter().filter_map(|f| Some((f.name.clone(), f.left.as_deref()?)));
+    let left = left.chain(forests).take(5).map(|(name, why)| format!("`{name}`: {why}"));
+    let left: Vec<_> = left.collect();
     let why = match left.is_empty() {
-        true => "it has no convolution and no product".to_owned(),
+        true => "it has no convolution, no product and no forest".to_owned(),
         false => left.join("; "),
     };
     Error::unsupported(format!("nothing of the model can be quantized: {why}"))
+}
+
+/// What became of the forests, in order.
+fn forests(g: &Graph) -> Result<Vec<Layer>> {
+    let forest = |id: NodeId| {
+        let left = match g.op(id) {
+            Op::RankForest(_) => None,
+            Op::TreeEnsemble(_) => Some("ranks do not pay, or do not say what it asks".to_owned()),
+            _ => return None,
+        };
+        let (name, op) = (g.node(id).name.to_string(), g.op(id).name().to_owned());
+        Some(Layer { name, op, left, loss: None })
+    };
+    Ok(g.order()?.into_iter().filter_map(forest).collect())
 }
 
 /// What became of all layers, in order.

@@ -106,7 +106,7 @@ families! {
     select: Select;
     cast: Cast;
     layout: Layout;
-    forest: TreeEnsemble;
+    forest: TreeEnsemble, RankForest;
     linear: Linear;
     svm: Svm;
     matmul: MatMul, Gemm;
@@ -191,6 +191,7 @@ impl Op {
         match self {
             Op::Conv(conv) => conv.expansion(operands),
             Op::Product(product) => product.expansion(operands).ok(),
+            Op::RankForest(forest) => forest.expansion(operands).ok(),
             Op::SkipNorm(norm) => norm.expansion(operands).ok(),
             Op::Region(region) => Some((**region.body()).clone()),
             _ => None,

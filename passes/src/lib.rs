@@ -37,7 +37,7 @@ pub use bisect::{guilty, replay};
 pub use closeness::{Bound, Gap};
 pub use pipeline::{PassInfo, Pipeline, names, passes, pipeline, run, run_judged};
 pub use proof::{Culprit, Proof, Sample};
-pub use quant::{Range, Sites};
+pub use quant::{Range, Sites, rank_forests};
 pub use report::{Declined, PassReport, Report};
 pub use samples::samples;
 pub use sides::{Sides, pictures};

@@ -12,11 +12,13 @@ pub mod qdq_matmul;
 pub mod qdq_move;
 pub mod qdq_noop;
 pub mod qdq_pool;
+mod rank_forest;
 
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Type, Value};
 use kiln_tensor::{DType, Tensor};
 
 pub use place::{Range, Sites};
+pub use rank_forest::rank_forests;
 
 /// The rules of the phase.
 pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {

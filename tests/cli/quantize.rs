@@ -48,6 +48,15 @@ fn layers_become_integers() {
 }
 
 #[test]
+fn forests_are_quantized_without_samples_to_the_bit() {
+    let folder = Folder::new();
+    let out = folder.path("q.onnx");
+    let text = good(&["quantize", FOREST, "-o", &out]);
+    assert!(text.starts_with("layers  1 of 1 in int8\n"), "{text}");
+    good(&["compare", FOREST, &out, "--inputs", FOREST_INPUTS, "--rtol", "0", "--atol", "0"]);
+}
+
+#[test]
 fn weights_become_half_floats_without_samples() {
     let folder = Folder::new();
     let model = folder.write("m.onnx", &layer());

@@ -23,12 +23,14 @@ use crate::{
 
 pub mod canonical;
 mod ids;
+mod ranks;
 mod read;
 mod score;
 mod sets;
 mod write;
 
 pub use canonical::{Forest, Lists, Next, Node, Test, Vote};
+pub use ranks::{RankForest, Ranks};
 pub use sets::contains;
 
 /// An ensemble of trees.
@@ -117,6 +119,7 @@ pub const SCHEMAS: &[Schema] = &[
         since: 5,
         build: |b| Ok(Ensemble::scores(std::mem::take(&mut b.attrs))?.into()),
     },
+    ranks::SCHEMA,
 ];
 
 /// Reads a string attribute as an enum.
@@ -285,6 +288,36 @@ impl TreeEnsemble {
             false => invalid!("the operator gives these trees another meaning"),
         }
     }
+
+    /// The ensemble of the operator of this name.
+    fn named(operator: &str, attrs: Attrs) -> Result<Self> {
+        match operator {
+            "ai.onnx.ml.TreeEnsembleClassifier" => Ensemble::classifier(attrs),
+            "ai.onnx.ml.TreeEnsembleRegressor" => Ensemble::regressor(attrs),
+            "ai.onnx.ml.TreeEnsemble" => Ensemble::scores(attrs),
+            other => invalid!("`{other}` is no ensemble of trees"),
+        }
+    }
+
+    /// The definition; rows walk by ranks where they are given.
+    fn eval_with(
+        &self,
+        cx: &Context,
+        inputs: &[Option<&Datum>],
+        ranks: Option<&Ranks>,
+    ) -> Result<Vec<Datum>> {
+        let x = tensor(inputs, 0)?;
+        let Scored { rows, scores, classes } = self.0.score(cx, x, ranks)?;
+        let shape = [rows, self.0.forest.targets];
+        let dtype = if self.0.kind == Kind::Scores { x.dtype() } else { DType::F32 };
+        let y = match_float!(dtype, T => {
+            Tensor::from_vec(&shape, scores.into_iter().map(T::from_f64).collect::<Vec<T>>())?
+        }, else invalid!("TreeEnsemble takes no {dtype}"));
+        Ok(match &self.0.kind {
+            Kind::Classifier { labels, .. } => vec![labels.of(&classes)?.into(), y.into()],
+            _ => vec![y.into()],
+        })
+    }
 }
 
 impl Operator for TreeEnsemble {
@@ -324,17 +357,7 @@ impl Operator for TreeEnsemble {
     }
 
     fn eval(&self, cx: &Context, inputs: &[Option<&Datum>]) -> Result<Vec<Datum>> {
-        let x = tensor(inputs, 0)?;
-        let Scored { rows, scores, classes } = self.0.score(cx, x)?;
-        let shape = [rows, self.0.forest.targets];
-        let dtype = if self.0.kind == Kind::Scores { x.dtype() } else { DType::F32 };
-        let y = match_float!(dtype, T => {
-            Tensor::from_vec(&shape, scores.into_iter().map(T::from_f64).collect::<Vec<T>>())?
-        }, else invalid!("TreeEnsemble takes no {dtype}"));
-        Ok(match &self.0.kind {
-            Kind::Classifier { labels, .. } => vec![labels.of(&classes)?.into(), y.into()],
-            _ => vec![y.into()],
-        })
+        self.eval_with(cx, inputs, None)
     }
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args as Flags};
 use kiln::{Method, Metric, Model, Precision, Quantized, Quantizing, npy};
+use kiln_ir::Op;
 use serde_json::json;
 
 use crate::failure::{Failure, note};
@@ -78,6 +79,14 @@ pub fn main(args: Args) -> Result<(), Failure> {
     check(&args)?;
     let model = args.reading.load(&args.model)?;
     model.warnings().iter().for_each(|w| note(w));
+    let forest = |id| matches!(model.graph().op(id), Op::TreeEnsemble(_));
+    let needed = args.dtype == Precision::Int8 && !model.graph().nodes().any(forest);
+    if needed && args.calib.is_none() {
+        return Err(Failure::usage(
+            "int8 needs samples: the ranges of activations are measured",
+            "give some with --calib DATA; --dtype bf16 or f16 needs none",
+        ));
+    }
     let samples = match &args.calib {
         Some(path) => calibration::samples(path, &model.inputs(), model.limits())?,
         None => vec![],
@@ -134,12 +143,6 @@ fn check(args: &Args) -> Result<(), Failure> {
     };
     if args.output != Path::new("-") && !ends(&args.output, &["onnx", "pb"]) {
         return wrong(&args.output, "quantized models", ".onnx");
-    }
-    if args.calib.is_none() && args.dtype == Precision::Int8 {
-        return Err(Failure::usage(
-            "int8 needs samples: the ranges of activations are measured",
-            "give some with --calib DATA; --dtype bf16 or f16 needs none",
-        ));
     }
     if let Some(path) = args.report.as_deref().filter(|p| !ends(p, &["json"])) {
         return wrong(path, "reports", ".json");

@@ -2,8 +2,8 @@
 
 use kiln_tensor::{DType, Tensor};
 
-use super::canonical::Vote;
-use super::{Aggregate, Ensemble, Kind, Pair};
+use super::canonical::{Next, Vote};
+use super::{Aggregate, Ensemble, Kind, Pair, Ranks};
 use crate::ops::scores::{PostTransform, argmax, opposed, read_row, rows_and_columns};
 use crate::{Context, Result, invalid};
 
@@ -69,7 +69,8 @@ impl Ensemble {
         Ok(())
     }
 
-    pub(super) fn score(&self, cx: &Context, x: &Tensor) -> Result<Scored> {
+    /// The scores of all rows, which walk by ranks where they are given.
+    pub(super) fn score(&self, cx: &Context, x: &Tensor, ranks: Option<&Ranks>) -> Result<Scored> {
         let (rows, columns) = rows_and_columns(x)?;
         self.check_columns(columns)?;
         let f = &self.forest;
@@ -79,22 +80,28 @@ impl Ensemble {
         let wide = f.wide || x.dtype() == DType::F64;
         let mut row = Row { scores: cx.zeros(&[f.targets])?, seen: cx.zeros(&[f.targets])?, wide };
         let mut features = cx.zeros::<f64>(&[f.features])?;
+        let mut ranked = vec![None; ranks.map_or(0, |_| f.features)];
         for (i, out) in scores.chunks_exact_mut(f.targets).enumerate() {
             cx.cancel.poll()?;
             read_row(x, i * columns, &mut features)?;
-            self.score_row(&features, &mut row);
+            match ranks {
+                None => self.score_row(&mut row, |root| f.leaf_of(root, &features)),
+                Some(ranks) => {
+                    ranks.rank(&features, &mut ranked);
+                    self.score_row(&mut row, |root| ranks.leaf_of(root, &ranked));
+                }
+            }
             classes.extend(self.finish(&mut row));
             out.copy_from_slice(&row.scores);
         }
         Ok(Scored { rows, scores, classes })
     }
 
-    fn score_row(&self, features: &[f64], row: &mut Row) {
+    fn score_row(&self, row: &mut Row, leaf_of: impl Fn(Next) -> usize) {
         row.reset();
         let f = &self.forest;
         for &root in &f.roots {
-            let leaf = f.leaf_of(root, features);
-            f.leaves.at(leaf).iter().for_each(|&v| row.vote(self.aggregate, v));
+            f.leaves.at(leaf_of(root)).iter().for_each(|&v| row.vote(self.aggregate, v));
         }
         row.finish(self.aggregate, f.roots.len(), &self.base);
     }
