@@ -72,8 +72,8 @@ mod tests {
             &FoldDequantize::new(&limits),
             "s = f32[]{0.5}\nw = i8[2]{1, -2}\ny = DequantizeLinear(w, s)\nreturn y",
             expect![[r#"
-                (unchanged)
-                # fold_dequantize @ y: its definition fails on these constants, or is over fold-bytes
+            (unchanged)
+            # fold_dequantize @ y: its definition fails on these constants, or is over fold-bytes
             "#]],
         );
     }
