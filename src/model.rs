@@ -160,6 +160,17 @@ impl Model {
         builder::optimize(self, options)
     }
 
+    /// Each edit of a report of [`Model::optimize`] under the same options, as two small graphs;
+    /// `None` where an edit has no such picture.
+    pub fn pictures(
+        &self,
+        options: &Options,
+        report: &kiln_passes::Report,
+    ) -> Result<Vec<Option<kiln_passes::Sides>>> {
+        let pipeline = kiln_passes::pipeline(options.opt_level, &options.skip, &self.limits)?;
+        kiln_passes::pictures(&self.graph, &pipeline, report)
+    }
+
     /// Optimizes the graph and proves it against the untouched one, by samples that are given
     /// and made up; what is guilty of a difference is dropped.
     ///

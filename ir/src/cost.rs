@@ -105,11 +105,14 @@ fn flops(g: &Graph, node: NodeId) -> i64 {
     };
     let products = |n: i64, each: i64| n.saturating_mul(each).saturating_mul(2);
     match g.op(node) {
-        Op::Conv(_) => products(out, size(1) / length(1, 0)),
+        Op::Conv(_) | Op::ConvInteger(_) => products(out, size(1) / length(1, 0)),
+        Op::QLinearConv(_) => products(out, size(3) / length(3, 0)),
+        Op::MatMulInteger(_) | Op::QLinearMatMul(_) => products(out, length(0, -1)),
         Op::ConvTranspose(_) => products(size(0), size(1) / length(1, 0)),
         Op::MatMul(m) => products(out, length(0, if m.trans_a { -2 } else { -1 })),
         Op::Product(p) => products(out, length(0, if p.matmul.trans_a { -2 } else { -1 })),
         Op::Region(r) => out.saturating_mul(computing(r.body())),
+        Op::BatchNorm(_) => out.saturating_mul(2),
         Op::Gemm(m) => products(out, length(0, if m.trans_a { 0 } else { 1 })),
         Op::Attention(_) => products(size(0), length(1, -2)).saturating_mul(2),
         Op::Rnn(_) => {

@@ -257,6 +257,15 @@ impl Graph {
             .map(|e| (NodeId(e.target()), e.weight().to as usize))
     }
 
+    /// The node that alone reads a value, once, where the value is no output of the graph.
+    ///
+    /// Looks at two readers at most, however many there are.
+    pub fn only_reader(&self, v: Value) -> Option<NodeId> {
+        let mut readers = self.readers(v).map(|(n, _)| n);
+        let only = readers.next().filter(|_| !self.is_output(v))?;
+        readers.next().is_none().then_some(only)
+    }
+
     /// Whether the value is an output of the graph.
     pub fn is_output(&self, v: Value) -> bool {
         self.kept.contains(&v)

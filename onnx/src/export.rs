@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use kiln_ir::{Attr, Graph, Node, NodeId, Op, Operator, Result, Type, Value, schema};
 
 use crate::attribute::attr_to_proto;
+use crate::mask;
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
@@ -181,6 +182,7 @@ impl Exporter {
         let outputs = outputs(g, id, value_names);
         let (domain, op) = self.operator(g, id)?;
         let attribute = self.attributes(node, &mut inputs, names)?;
+        mask::widen(g, id, &mut inputs, proto, &mut |wanted| names.unique(wanted));
         proto.node.push(NodeProto {
             name: Some(node.name.to_string()),
             op_type: Some(op),
@@ -256,7 +258,10 @@ impl Exporter {
         };
         let captured = inputs.split_off(inputs.len() - captures);
         let mut out = Vec::new();
-        for (name, attr) in attrs.iter().filter(|(n, _)| !OWN_ATTRIBUTES.contains(n)) {
+        // The lengths of the parts tell their number, and both may not be given.
+        let told = node.op.name() == "Split" && inputs.len() > 1;
+        let own = |n: &str| OWN_ATTRIBUTES.contains(&n) || told && n == "num_outputs";
+        for (name, attr) in attrs.iter().filter(|(n, _)| !own(n)) {
             let Attr::Graph(body) = attr else {
                 out.extend(attr_to_proto(name, attr));
                 continue;

@@ -19,6 +19,7 @@ pub mod external;
 mod file;
 mod functions;
 pub mod import;
+mod mask;
 mod order;
 mod packed;
 #[rustfmt::skip]

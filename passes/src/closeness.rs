@@ -8,7 +8,8 @@ pub enum Bound {
     /// Every bit; any NaN is any other.
     Bits,
     /// What sums of some thousand terms lose when they are rounded in another order, measured
-    /// by the largest number of the tensor: some hundred units in the last place.
+    /// by the largest number of the tensor: some hundred units in the last place. Integers of 8
+    /// bits are numbers that were quantized: one step.
     Rounding,
     /// `|got - want| <= atol + rtol * |want|`.
     Within {
@@ -17,6 +18,10 @@ pub enum Bound {
         /// Absolute.
         atol: f64,
     },
+    /// The difference of two tensors of floats is at most so long, measured by the expected one
+    /// as vectors; integers are one step apart at most. For graphs that quantize: a sum that is
+    /// rounded to the next step goes on to all that reads it.
+    Length(f64),
 }
 
 /// How far two values are apart.
@@ -82,6 +87,11 @@ fn tensors(want: &Tensor, got: &Tensor, bound: Bound) -> Gap {
         let text = |t: &Tensor| format!("{}{:?}", t.dtype(), t.shape());
         return Gap::fault(format!("{} instead of {}", text(got), text(want)));
     }
+    if !matches!(bound, Bound::Bits | Bound::Within { .. })
+        && matches!(want.dtype(), DType::U8 | DType::I8)
+    {
+        return steps(want, got);
+    }
     if !want.dtype().is_float() {
         return match want == got {
             true => Gap { compared: true, ..Gap::default() },
@@ -89,9 +99,34 @@ fn tensors(want: &Tensor, got: &Tensor, bound: Bound) -> Gap {
         };
     }
     match (want.to_vec::<f64>(), got.to_vec::<f64>()) {
+        (Ok(w), Ok(g)) if matches!(bound, Bound::Length(_)) => length(&w, &g, bound),
         (Ok(w), Ok(g)) => numbers(&w, &g, want.dtype(), bound, want.shape()),
         _ => Gap::fault("the elements cannot be read"),
     }
+}
+
+/// The length of the difference against that of what is wanted; infinities and NaN are compared
+/// one by one.
+fn length(want: &[f64], got: &[f64], bound: Bound) -> Gap {
+    let finite = || want.iter().zip(got).filter(|(w, _)| w.is_finite());
+    let wanted = finite().map(|(w, _)| w * w).sum::<f64>().sqrt();
+    let off = finite().map(|(w, g)| (g - w) * (g - w)).sum::<f64>().sqrt();
+    let largest = finite().map(|(w, g)| (g - w).abs()).fold(0.0, f64::max);
+    let others = want.iter().zip(got).filter(|(w, _)| !w.is_finite());
+    let alike = others.into_iter().all(|(w, g)| close(*w, *g, 0.0));
+    let fine = matches!(bound, Bound::Length(by) if off <= by * wanted.max(f64::MIN_POSITIVE));
+    let text = || format!("the difference is {off:.3e} long, what is wanted {wanted:.3e}");
+    Gap { compared: true, largest, fault: (!fine || !alike).then(text) }
+}
+
+/// Integers that are one step apart at most.
+fn steps(want: &Tensor, got: &Tensor) -> Gap {
+    let (Ok(w), Ok(g)) = (want.to_vec::<i64>(), got.to_vec::<i64>()) else {
+        return Gap::fault("the elements cannot be read");
+    };
+    let largest = w.iter().zip(&g).map(|(w, g)| w.abs_diff(*g)).max().unwrap_or(0);
+    let fault = (largest > 1).then(|| format!("elements differ by {largest} steps"));
+    Gap { compared: true, largest: largest as f64, fault }
 }
 
 fn numbers(want: &[f64], got: &[f64], dtype: DType, bound: Bound, dims: &[usize]) -> Gap {
@@ -99,6 +134,7 @@ fn numbers(want: &[f64], got: &[f64], dtype: DType, bound: Bound, dims: &[usize]
     let fine = |w: f64, g: f64| match bound {
         Bound::Bits => w.to_bits() == g.to_bits() || w.is_nan() && g.is_nan(),
         Bound::Rounding => close(w, g, 256.0 * unit(dtype) * largest.max(unit(dtype))),
+        Bound::Length(by) => close(w, g, by * w.abs()),
         Bound::Within { rtol, atol } => close(w, g, atol + rtol * w.abs()),
     };
     let mut gap = Gap { compared: true, ..Gap::default() };
@@ -178,6 +214,27 @@ mod tests {
             assert_eq!(gap(&[want], &[got], Bound::Bits).fault.is_none(), bits, "{want} {got}");
             let fault = gap(&[want], &[got], Bound::Rounding).fault;
             assert_eq!(fault.is_none(), rounding, "{want} {got}");
+        }
+    }
+
+    #[test]
+    fn lengths_and_steps() {
+        let by = Bound::Length(0.125);
+        for (want, got, fine) in [
+            ([3.0, 4.0], [3.0, 4.5], true),
+            ([3.0, 4.0], [3.5, 4.5], false),
+            ([3.0, f32::NAN], [3.0, f32::NAN], true),
+            ([3.0, f32::INFINITY], [3.0, 1.0], false),
+            ([0.0, 0.0], [0.0, 0.0], true),
+            ([0.0, 0.0], [0.0, 0.5], false),
+        ] {
+            assert_eq!(gap(&want, &got, by).fault.is_none(), fine, "{want:?} {got:?}");
+        }
+        let bytes = |x: &[u8]| Datum::Tensor(Tensor::vector(x.to_vec()));
+        for (got, fine) in [([1, 9], true), ([2, 8], true), ([3, 9], false)] {
+            let gap = |b| Gap::between(&bytes(&[1, 9]), &bytes(&got), b).fault.is_none();
+            assert_eq!([gap(by), gap(Bound::Rounding)], [fine; 2], "{got:?}");
+            assert_eq!(gap(Bound::Bits), got == [1, 9]);
         }
     }
 

@@ -1,7 +1,9 @@
 //! Patterns that mean the same, and what rules ask of constants.
 
-use kiln_ir::{Graph, Match, NodeId, Pattern, Value};
+use kiln_ir::ops::layout::Layout;
+use kiln_ir::{Dim, Graph, Match, NodeId, Op, Operator, Pattern, Value};
 use kiln_tensor::Tensor;
+use kiln_tensor::shape::axis;
 
 /// The ways in which exporters write one thing.
 pub(crate) struct Forms(Vec<Pattern>);
@@ -73,4 +75,38 @@ pub(crate) fn per_channel(
     let at = (axis + t.rank()).checked_sub(rank)?;
     let others_are_one = t.shape().iter().enumerate().all(|(i, &n)| i == at || n == 1);
     (others_are_one && t.shape()[at] == channels).then_some(all)
+}
+
+/// An integer attribute that is written out.
+pub(crate) fn attr_int(g: &Graph, node: NodeId, name: &str) -> Option<i64> {
+    g.op(node).attrs().take::<i64>(name).ok()?
+}
+
+/// The lengths of a tensor, where its rank is known.
+pub(crate) fn dims(g: &Graph, v: Value) -> Option<&[Dim]> {
+    g.ty(v).as_tensor().ok()?.shape.as_deref()
+}
+
+/// The bytes of an element of a tensor.
+pub(crate) fn element_size(g: &Graph, v: Value) -> Option<usize> {
+    Some(g.ty(v).as_tensor().ok()?.dtype.size())
+}
+
+/// The node that alone reads a value, once or more often; `None` for an output of the graph.
+pub(crate) fn sole_reader(g: &Graph, v: Value) -> Option<NodeId> {
+    let mut readers = g.readers(v).map(|(n, _)| n);
+    let reader = readers.next().filter(|_| !g.is_output(v))?;
+    readers.all(|n| n == reader).then_some(reader)
+}
+
+/// What a value is the transposition of, and the axis that each of its own was before.
+pub(crate) fn transposed(g: &Graph, v: Value) -> Option<(Value, Vec<usize>)> {
+    let Op::Layout(Layout::Transpose { perm }) = g.op(v.node) else { return None };
+    let x = g.input_of(v.node, 0)?;
+    let rank = g.ty(x).rank()?;
+    let perm = match perm {
+        None => (0..rank).rev().collect(),
+        Some(perm) => perm.iter().map(|&p| axis(p, rank).ok()).collect::<Option<Vec<_>>>()?,
+    };
+    Some((x, perm))
 }

@@ -6,6 +6,7 @@ pub mod conv_affine;
 pub mod conv_bn;
 pub mod matmul_act;
 pub mod matmul_add;
+pub mod matmul_affine;
 
 use kiln_ir::Rewrite;
 
@@ -17,6 +18,7 @@ pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(conv_add::ConvAdd),
         Box::new(conv_act::ConvAct),
         Box::new(matmul_add::MatMulAdd),
+        Box::new(matmul_affine::MatMulAffine),
         Box::new(matmul_act::MatMulAct),
     ]
 }

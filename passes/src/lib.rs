@@ -9,11 +9,13 @@ mod attend;
 mod bisect;
 mod clean;
 mod closeness;
+mod columns;
 mod epilogue;
 mod forms;
 mod fuse;
 #[cfg(test)]
 mod laws;
+mod ml;
 mod pipeline;
 #[cfg(test)]
 mod planted;
@@ -23,9 +25,12 @@ mod recognize;
 mod region;
 mod report;
 mod samples;
+mod sides;
 mod skip;
+mod spans;
 #[cfg(test)]
 mod testing;
+mod trees;
 mod weights;
 
 pub use bisect::{guilty, replay};
@@ -35,3 +40,4 @@ pub use proof::{Culprit, Proof, Sample};
 pub use quant::{Range, Sites, rank_forests};
 pub use report::{Declined, PassReport, Report};
 pub use samples::samples;
+pub use sides::{Sides, pictures};

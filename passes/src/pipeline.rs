@@ -8,7 +8,7 @@ use kiln_ir::rewrite::{self, Judge, Outcome};
 use kiln_ir::{Decline, Error, Graph, Limits, NodeId, Op, Result, Rewrite, verify};
 
 use crate::report::{Declined, PassReport, Report};
-use crate::{algebra, attend, clean, fuse, recognize, region, skip};
+use crate::{algebra, attend, clean, fuse, ml, quant, recognize, region, skip};
 
 /// Rules that may run in any order until none fires.
 pub(crate) struct Phase {
@@ -28,10 +28,14 @@ pub(crate) fn phases(limits: &Limits) -> Vec<Phase> {
     vec![
         // First, because every later rule has less to look at, and sees constants as such.
         Phase { name: "clean", rules: clean::rules(limits) },
+        // Before anything takes an operator that integers could calculate for one of floats.
+        Phase { name: "quant", rules: quant::rules() },
         // Before algebra moves the constants by which operators are recognised.
         Phase { name: "recognize", rules: recognize::rules() },
         // Before fusing, so that fewer spellings of one thing are left.
-        Phase { name: "algebra", rules: algebra::rules() },
+        Phase { name: "algebra", rules: algebra::rules(limits) },
+        // Before fusing puts a bias where a folded one would go.
+        Phase { name: "ml", rules: ml::rules() },
         // Before fusing takes the products and their masks for products with a bias.
         Phase { name: "attend", rules: attend::rules() },
         // Late, because fused operators are recognised by fewer rules than their parts.
@@ -94,6 +98,7 @@ pub fn run(g: &mut Graph, pipeline: &Pipeline) -> Result<Report> {
 
 /// Runs the passes; `judge` may keep rules from firing, and drop what they did.
 pub fn run_judged(g: &mut Graph, pipeline: &Pipeline, judge: &mut dyn Judge) -> Result<Report> {
+    let start = Instant::now();
     let mut report = Report { nodes_before: operators(g), before: total(g), ..Report::default() };
     pipeline.phases.iter().flat_map(|p| &p.rules).for_each(|r| r.begin());
     let entry = |p: &'static str, r: &dyn Rewrite| PassReport::new(r.name(), p);
@@ -112,6 +117,7 @@ pub fn run_judged(g: &mut Graph, pipeline: &Pipeline, judge: &mut dyn Judge) -> 
         }
     }
     (report.nodes_after, report.after) = (operators(g), total(g));
+    report.micros = micros(start);
     Ok(report)
 }
 
@@ -157,7 +163,7 @@ fn run_rule(
         pass.saved = pass.saved + patch.saved;
     }
     remember(&mut pass.declined, &outcome);
-    pass.micros += u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    pass.micros += micros(start);
     report.patches.extend(outcome.patches);
     Ok(())
 }
@@ -173,6 +179,10 @@ fn remember(declined: &mut Vec<Declined>, outcome: &Outcome) {
             declined.push(Declined { node: node.clone(), reason, advice });
         }
     }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn operators(g: &Graph) -> usize {

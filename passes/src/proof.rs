@@ -7,10 +7,11 @@
 use std::collections::{HashMap, HashSet};
 
 use kiln_ir::rewrite::{Judge, Proposal, Ruling};
-use kiln_ir::{Context, Error, Graph, NodeId, Op, Operator, Result, Value, eval};
+use kiln_ir::{Context, Graph, NodeId, Op, Operator, Result, Value, eval};
 use kiln_tensor::Datum;
 
 use crate::closeness::{Bound, Gap};
+use crate::sides::Sides;
 
 /// Values for the inputs of a graph, in their order.
 #[derive(Clone, Debug)]
@@ -120,17 +121,11 @@ impl Judge for Proof {
         if let Some((i, reason)) = wrong {
             let root = g.node(proposal.root).name.to_string();
             self.deny(proposal.rule, &root);
-            let (rule, why) = (proposal.rule, reason.clone());
-            self.culprits.extend(self.recordings[i].culprit(g, proposal).map(
-                |(before, after, inputs)| Culprit {
-                    rule,
-                    root,
-                    reason: why,
-                    before,
-                    after,
-                    inputs,
-                },
-            ));
+            let shown = self.recordings[i].culprit(g, proposal);
+            self.culprits.extend(shown.map(|(Sides { before, after, .. }, inputs)| {
+                let reason = reason.clone();
+                Culprit { rule: proposal.rule, root, reason, before, after, inputs }
+            }));
             ruling.dropped = Some(reason);
         }
         ruling
@@ -198,18 +193,10 @@ impl Recording {
     }
 
     /// Both sides of an edit as graphs of the same inputs, and values for these.
-    fn culprit(&self, g: &Graph, proposal: &Proposal<'_>) -> Option<(Graph, Graph, Vec<Datum>)> {
-        let old: HashSet<_> = proposal.absorbed.iter().copied().chain([proposal.root]).collect();
-        let new: HashSet<_> = proposal.made.iter().copied().collect();
-        let (before, after): (Vec<_>, Vec<_>) = proposal.replaced.iter().copied().unzip();
-        let mut border = border(g, &before, &old);
-        for v in border_of_more(g, &after, &new, &border) {
-            border.push(v);
-        }
-        let inputs = border.iter().map(|&v| self.get(g, v)).collect::<Option<Vec<_>>>()?;
-        let sides = [(before, old), (after, new)];
-        let [before, after] = sides.map(|(outputs, inner)| part(g, &border, &outputs, &inner));
-        Some((before.ok()?, after.ok()?, inputs))
+    fn culprit(&self, g: &Graph, proposal: &Proposal<'_>) -> Option<(Sides, Vec<Datum>)> {
+        let sides = Sides::of(g, proposal).ok()?;
+        let inputs = sides.border.iter().map(|&v| self.get(g, v)).collect::<Option<_>>()?;
+        Some((sides, inputs))
     }
 }
 
@@ -241,66 +228,4 @@ impl OldSide<'_> {
         self.made.extend(g.outputs_of(v.node).zip(made));
         self.made.get(&v).cloned()
     }
-}
-
-/// What the nodes of `inner` that `outputs` need read from outside, constants left out.
-fn border(g: &Graph, outputs: &[Value], inner: &HashSet<NodeId>) -> Vec<Value> {
-    let mut open: Vec<Value> = outputs.iter().rev().copied().collect();
-    let (mut border, mut seen) = (Vec::new(), HashSet::new());
-    while let Some(v) = open.pop() {
-        if g.constant_of(v).is_some() || !seen.insert(v) {
-            continue;
-        }
-        match inner.contains(&v.node) {
-            true => open.extend(g.inputs_of(v.node).into_iter().rev().flatten()),
-            false => border.push(v),
-        }
-    }
-    border
-}
-
-fn border_of_more(
-    g: &Graph,
-    outputs: &[Value],
-    inner: &HashSet<NodeId>,
-    known: &[Value],
-) -> Vec<Value> {
-    let mut more = border(g, outputs, inner);
-    more.retain(|v| !known.contains(v));
-    more
-}
-
-/// The nodes of `inner` that `outputs` need, as a graph with `border` as its inputs.
-fn part(g: &Graph, border: &[Value], outputs: &[Value], inner: &HashSet<NodeId>) -> Result<Graph> {
-    let mut out = Graph::new();
-    let mut made: HashMap<Value, Value> = HashMap::new();
-    for (i, &v) in border.iter().enumerate() {
-        made.insert(v, out.input(&format!("x{i}"), g.ty(v).clone()));
-    }
-    for id in g.order()? {
-        if let Op::Const(c) = g.op(id) {
-            let name = &g.node(id).name;
-            // Only those that a part reads; the rest is swept below by not being connected.
-            if reads(g, id, inner) || outputs.contains(&id.first()) {
-                made.insert(id.first(), out.constant(name, c.0.as_ref().clone()));
-            }
-        } else if inner.contains(&id) {
-            let operands: Option<Vec<_>> = (g.inputs_of(id).into_iter())
-                .map(|v| v.map_or(Some(None), |v| made.get(&v).copied().map(Some)))
-                .collect();
-            let Some(operands) = operands else { continue };
-            let node = out.add(&g.node(id).name, g.op(id).clone(), &operands)?;
-            made.extend(g.outputs_of(id).zip(out.outputs_of(node)));
-        }
-    }
-    let find = |(i, v): (usize, &Value)| {
-        let v = made.get(v).copied();
-        v.map(|v| (format!("y{i}").into(), v)).ok_or_else(|| Error::bug("a part without its end"))
-    };
-    out.set_outputs(outputs.iter().enumerate().map(find).collect::<Result<_>>()?);
-    Ok(out)
-}
-
-fn reads(g: &Graph, constant: NodeId, inner: &HashSet<NodeId>) -> bool {
-    g.readers(constant.first()).any(|(n, _)| inner.contains(&n))
 }

@@ -1,8 +1,13 @@
 //! Operators that exporters spell out, by their names.
 
 pub mod activation;
+pub mod group_norm;
+pub mod lp_norm;
 pub mod norm;
 pub mod norm_affine;
+pub mod reduction;
+pub mod rotary;
+pub mod softmax;
 
 use kiln_ir::Rewrite;
 
@@ -12,5 +17,10 @@ pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(activation::Activation::new()),
         Box::new(norm::Norm::new()),
         Box::new(norm_affine::NormAffine),
+        Box::new(softmax::Softmax::new()),
+        Box::new(group_norm::GroupNormalization),
+        Box::new(reduction::Reduction),
+        Box::new(rotary::Rotary::new()),
+        Box::new(lp_norm::LpNorm::new()),
     ]
 }

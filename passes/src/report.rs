@@ -18,6 +18,8 @@ pub struct Report {
     pub before: Cost,
     /// What a run costs now, where every symbol stands for 1.
     pub after: Cost,
+    /// Time that all took, in microseconds.
+    pub micros: u64,
 }
 
 /// What one pass did.

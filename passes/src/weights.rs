@@ -1,12 +1,78 @@
-//! Weights of convolutions, scaled and shifted by output channel.
+//! Weights of convolutions and products, scaled and shifted by output channel.
 
+use kiln_ir::ops::batch_norm::BatchNorm;
+use kiln_ir::ops::binary::Binary;
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Source, Value, Verdict};
 use kiln_tensor::{DType, Scalar, Tensor, match_float};
+
+use crate::forms::per_channel;
 
 /// `x * factor + shift`, per channel.
 pub(crate) struct Affine {
     pub factor: Vec<f64>,
     pub shift: Vec<f64>,
+}
+
+impl Affine {
+    /// A batch normalization by given statistics, all of which must be constant.
+    pub(crate) fn of_norm(g: &Graph, root: NodeId, norm: BatchNorm) -> Result<Self, Decline> {
+        let parameter = |i| match g.input_of(root, i) {
+            Some(v) => values(constant(g, v)?),
+            None => Err(Decline::new("the weights or statistics are not constant")),
+        };
+        let [scale, shift, mean, var] =
+            [parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?];
+        let n = scale.len();
+        if [&shift, &mean, &var].iter().any(|p| p.len() != n) {
+            return Err(Decline::new("the statistics have different lengths"));
+        }
+        let epsilon = f64::from(norm.epsilon);
+        let factor: Vec<f64> =
+            scale.iter().zip(&var).map(|(s, v)| s / (v + epsilon).sqrt()).collect();
+        let shift = (shift.iter().zip(&mean).zip(&factor)).map(|((s, m), f)| s - m * f).collect();
+        Ok(Self { factor, shift })
+    }
+}
+
+/// A factor or summand that is constant.
+pub(crate) struct Step<'a> {
+    /// What is scaled or moved.
+    pub x: Value,
+    op: Binary,
+    by: &'a Tensor,
+}
+
+impl<'a> Step<'a> {
+    /// What `root` does to a value that `takes` holds for.
+    pub(crate) fn at(g: &'a Graph, root: NodeId, takes: impl Fn(Value) -> bool) -> Option<Self> {
+        let Op::Binary(op @ (Binary::Mul | Binary::Div | Binary::Add | Binary::Sub)) = g.op(root)
+        else {
+            return None;
+        };
+        let (a, b) = (g.input_of(root, 0)?, g.input_of(root, 1)?);
+        let swaps = matches!(op, Binary::Mul | Binary::Add);
+        let (x, by) = if takes(a) || !swaps { (a, b) } else { (b, a) };
+        let by = g.constant_of(by)?;
+        takes(x).then_some(Self { x, op: *op, by })
+    }
+
+    /// Whether it moves, and does not scale.
+    pub(crate) fn is_sum(&self) -> bool {
+        matches!(self.op, Binary::Add)
+    }
+
+    /// The same for each of `n` channels, which lie along `axis` of `rank`.
+    pub(crate) fn affine(&self, n: usize, axis: usize, rank: usize) -> Result<Affine, Decline> {
+        let p = per_channel(self.by, n, axis, rank)
+            .ok_or(Decline::new("the constant differs within a channel"))?;
+        let (ones, zeros) = (vec![1.0; n], vec![0.0; n]);
+        Ok(match self.op {
+            Binary::Mul => Affine { factor: p, shift: zeros },
+            Binary::Div => Affine { factor: p.iter().map(|x| 1.0 / x).collect(), shift: zeros },
+            Binary::Add => Affine { factor: ones, shift: p },
+            _ => Affine { factor: ones, shift: p.iter().map(|x| -x).collect() },
+        })
+    }
 }
 
 /// Whether a value is what a convolution gives.
@@ -99,7 +165,7 @@ fn channels(shape: &[usize], group: usize, transposed: bool) -> Channels {
 }
 
 /// A tensor of rounded values, all of which must be finite.
-fn rounded(
+pub(crate) fn rounded(
     dtype: DType,
     shape: &[usize],
     data: impl Iterator<Item = f64>,

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use kiln_ir::{Error, Graph, Limits, NodeId, Op, Result, Type, Value};
 
+use kiln_tensor::DType;
+
 use crate::bind::Bindings;
 use crate::memory::{Life, Span, place};
 
@@ -47,8 +49,8 @@ pub struct Claim {
 impl Plan {
     /// Plans a graph; `claim` says which nodes have a kernel.
     ///
-    /// A value lies in the arena where its length is known, a kernel makes it and kernels
-    /// alone read it. An error where the arena is over the limit `memory-bytes`.
+    /// A value lies in the arena where it is `f32`, its length is known, a kernel makes it and
+    /// kernels alone read it. An error where the arena is over the limit `memory-bytes`.
     pub fn build(
         g: &Graph,
         bindings: &Bindings,
@@ -120,10 +122,14 @@ fn steps(
     .collect()
 }
 
-/// The shape and the bytes of a value, where both are known.
+/// The shape and the bytes of a value of `f32`, where both are known: nothing else lies in the
+/// arena.
 fn known(g: &Graph, bindings: &Bindings, v: Value) -> Option<(Vec<usize>, usize)> {
     let shape = bindings.shape(g, v)?;
     let Type::Tensor(ty) = g.ty(v) else { return None };
+    if ty.dtype != DType::F32 {
+        return None;
+    }
     let bytes = kiln_tensor::shape::numel(&shape).ok()?.checked_mul(ty.dtype.size())?;
     Some((shape, bytes))
 }
@@ -142,7 +148,7 @@ fn share(g: &Graph, values: &[Planned], claims: &HashMap<NodeId, Claim>) -> Vec<
         if let (true, Some(&x)) = (in_place, operand)
             && values[x].2.last == life.first
             && values[x].2.bytes == life.bytes
-            && g.readers(values[x].0).count() == 1
+            && g.only_reader(values[x].0).is_some()
         {
             group[i] = group[x];
         }

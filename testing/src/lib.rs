@@ -2,6 +2,7 @@
 //! and one judge of whether two values are the same.
 
 pub mod compare;
+pub mod pipelines;
 pub mod random;
 pub mod values;
 pub mod written;

@@ -1,17 +1,23 @@
 //! Graphs made up from a seed: valid, connected, of many operators, with what passes look for
-//! (twins, no-ops, dead ends, constants, lengths as values, convolutions and what follows them).
+//! (twins, no-ops, dead ends, constants, lengths as values, convolutions and what follows them,
+//! quantizers).
+
+mod quantized;
 
 use fastrand::Rng;
 use kiln_ir::schema::{self, NodeSpec};
 use kiln_ir::{Attrs, Dim, Graph, Type, Value};
 use kiln_tensor::{DType, Tensor};
 
+mod forms;
+
 /// A graph of about `steps` steps on `f32` inputs with the symbol `N`; the same for a seed.
 ///
-/// Every value in it stays within about 1e6 for inputs in -1..1, and every function in it is
-/// continuous, so that a pass that rounds differently changes the outputs a little at most.
+/// Every value in it stays within about 1e6 for inputs in -1..1, and every function in it but
+/// quantizers, which saturate, is continuous, so that a pass that rounds differently changes the
+/// outputs a little at most.
 pub fn graph(seed: u64, steps: usize) -> Graph {
-    let mut maker = Maker { g: Graph::new(), random: Rng::with_seed(seed), pool: vec![], names: 0 };
+    let mut maker = Maker::new(seed);
     maker.inputs();
     for _ in 0..steps {
         let step = STEPS[maker.random.usize(..STEPS.len())];
@@ -44,21 +50,42 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     gated,
     standardized,
     attended,
+    attended,
     convolved,
     convolved,
     reduced,
     folded,
+    forms::sunk,
+    forms::turned,
+    forms::parts,
+    forms::parts,
+    forms::chosen,
+    forms::expanded,
+    forms::branched,
+    forms::weighed,
+    forms::grouped,
+    forms::inverted,
+    forms::headed,
+    forms::shortened,
+    quantized::quantized,
+    quantized::quantized,
+    quantized::quantized,
+    quantized::quantized,
 ];
 
-struct Maker {
-    g: Graph,
-    random: Rng,
+pub(crate) struct Maker {
+    pub g: Graph,
+    pub random: Rng,
     /// The `f32` values that steps may read.
     pool: Vec<Value>,
     names: usize,
 }
 
 impl Maker {
+    pub fn new(seed: u64) -> Self {
+        Maker { g: Graph::new(), random: Rng::with_seed(seed), pool: vec![], names: 0 }
+    }
+
     fn inputs(&mut self) {
         for i in 0..self.random.usize(1..=2) {
             let rank = self.random.usize(2..=4);
@@ -88,7 +115,7 @@ impl Maker {
         self.pool[early.max(self.random.usize(..n))]
     }
 
-    fn shape(&self, v: Value) -> Option<Vec<Dim>> {
+    pub fn shape(&self, v: Value) -> Option<Vec<Dim>> {
         self.g.ty(v).as_tensor().ok()?.shape.clone()
     }
 
@@ -97,13 +124,13 @@ impl Maker {
         format!("n{}", self.names)
     }
 
-    fn constant(&mut self, t: Tensor) -> Value {
+    pub fn constant(&mut self, t: Tensor) -> Value {
         let name = self.name();
         self.g.constant(&name, t)
     }
 
     /// A constant of values that are good weights: small, some 0, some 1.
-    fn weights(&mut self, shape: &[usize]) -> Option<Value> {
+    pub fn weights(&mut self, shape: &[usize]) -> Option<Value> {
         let random = &mut self.random;
         let mut value = || match random.u8(..8) {
             0 => 0.0,
@@ -115,11 +142,11 @@ impl Maker {
         Some(self.constant(t))
     }
 
-    fn ints(&mut self, data: &[i64]) -> Value {
+    pub fn ints(&mut self, data: &[i64]) -> Value {
         self.constant(Tensor::vector(data.to_vec()))
     }
 
-    fn node(&mut self, op: &str, inputs: &[Value], attrs: Attrs) -> Option<Value> {
+    pub fn node(&mut self, op: &str, inputs: &[Value], attrs: Attrs) -> Option<Value> {
         let name = self.name();
         let inputs = inputs.iter().copied().map(Some).collect();
         let spec = NodeSpec { op, opset: i64::MAX, name: &name, inputs, attrs, outputs: 1 };
@@ -127,7 +154,7 @@ impl Maker {
     }
 
     /// As `node`, without attributes.
-    fn plain(&mut self, op: &str, inputs: &[Value]) -> Option<Value> {
+    pub fn plain(&mut self, op: &str, inputs: &[Value]) -> Option<Value> {
         self.node(op, inputs, Attrs::default())
     }
 }
@@ -277,8 +304,9 @@ fn multiplied(m: &mut Maker) -> Option<Value> {
     if m.random.bool() {
         return Some(y);
     }
-    let bias = m.weights(&[n])?;
-    m.plain("Add", &[bias, y])
+    let by_column = m.weights(&[n])?;
+    let op = if m.random.u8(..3) == 0 { "Add" } else { "Mul" };
+    m.plain(op, &[by_column, y])
 }
 
 /// A matrix times itself across, scaled before or behind.
@@ -359,6 +387,7 @@ fn attended(m: &mut Maker) -> Option<Value> {
     if shape.len() != 4 || shape[1..].iter().any(|d| d.as_len().is_none_or(|n| n == 0)) {
         return None;
     }
+    let x = if m.random.bool() { x } else { repeated(m, x, &shape)? };
     let t = m.node("Transpose", &[x], Attrs::default().with("perm", vec![0i64, 1, 3, 2]))?;
     let mut scores = m.plain("MatMul", &[x, t])?;
     if m.random.bool() {
@@ -368,6 +397,16 @@ fn attended(m: &mut Maker) -> Option<Value> {
     }
     let p = m.plain("Softmax", &[scores])?;
     m.plain("MatMul", &[p, x])
+}
+
+/// Every head of `[B,K,T,D]` twice in a row.
+fn repeated(m: &mut Maker, x: Value, shape: &[Dim]) -> Option<Value> {
+    let [_, k, t, d] = shape else { return None };
+    let to = [0, 2 * k.as_const()?, t.as_const()?, d.as_const()?];
+    let (axis, twice, to) = (m.ints(&[2]), m.ints(&[1, 1, 2, 1, 1]), m.ints(&to));
+    let x = m.plain("Unsqueeze", &[x, axis])?;
+    let x = m.plain("Expand", &[x, twice])?;
+    m.plain("Reshape", &[x, to])
 }
 
 /// A convolution of one or two spatial axes, perhaps normalized, perhaps with an activation.

@@ -4,8 +4,8 @@ use fastrand::Rng;
 use kiln_ir::{Dim, Error, Graph, Result, Type};
 use kiln_tensor::{DType, Datum, Tensor, match_number};
 
-/// Values for the inputs of `g` from a seed: floats in -1..1 with a few exact zeros, integers in
-/// 0..=3, truth values and short texts. Every symbol stands for `n`.
+/// Values for the inputs of `g` from a seed: floats in -1..1 with a few exact zeros, all bytes,
+/// other integers in 0..=3, truth values and short texts. Every symbol stands for `n`.
 ///
 /// An error: an input is no tensor, or has an unknown rank.
 pub fn inputs(g: &Graph, n: i64, seed: u64) -> Result<Vec<Datum>> {
@@ -62,6 +62,8 @@ fn number(dtype: DType, random: &mut Rng) -> f64 {
     match dtype.is_float() {
         true if random.u8(..16) == 0 => 0.0,
         true => random.f64() * 2.0 - 1.0,
+        false if dtype == DType::U8 => f64::from(random.u8(..)),
+        false if dtype == DType::I8 => f64::from(random.i8(..)),
         false => f64::from(random.u8(..4)),
     }
 }

@@ -149,6 +149,23 @@ fn explain_says_what_fired_and_why_not() {
     let report = json(&good(&["explain", &model, "--json"]));
     assert_eq!(report["schema"], "kiln-optimize/1");
     assert_eq!(kiln(&["explain", &model, "--why", "no_pass"]).code, 2);
+    let text = good(&["explain", &model, "--ablate", "--threads", "1"]);
+    let rows: Vec<_> = text.lines().map(|l| l.split_whitespace().next()).collect();
+    assert_eq!(rows, [Some("pass"), Some("elementwise")], "{text}");
+    assert!(text.contains('%'), "{text}");
+}
+
+#[test]
+fn optimize_draws_every_edit() {
+    let folder = Folder::new();
+    let (out, page) = (folder.path("o.onnx"), folder.path("r.html"));
+    let graph = Graph::new().node("Relu", "x", "r", &[]).node("Relu", "r", "y", &[]);
+    let twice = folder.write("n.onnx", &graph.input("x", F32, &[2]).output("y", F32).model());
+    good(&["optimize", &twice, "-o", &out, "--report", &page]);
+    let text = String::from_utf8(read(&page)).expect("text");
+    assert!(text.starts_with("<!doctype html>") && text.ends_with("</html>\n"));
+    assert_eq!(text.matches("<svg").count(), 2, "{text}");
+    assert!(text.contains("<h2 id=\"clip_chain\">"), "{text}");
 }
 
 #[test]
@@ -182,9 +199,9 @@ fn optimize_leaves_its_input_alone() {
     for name in ["o.kiln", "o.txt"] {
         assert_eq!(kiln(&["optimize", &model, "-o", &folder.path(name)]).code, 2);
     }
-    let html = folder.path("r.html");
+    let table = folder.path("r.csv");
     let out = folder.path("o.onnx");
-    assert_eq!(kiln(&["optimize", &model, "-o", &out, "--report", &html]).code, 2);
+    assert_eq!(kiln(&["optimize", &model, "-o", &out, "--report", &table]).code, 2);
     assert_eq!(kiln(&["optimize", &model, "-o", &out, "--dim", "N=2"]).code, 2);
     assert_eq!(read(&model), relu());
     assert_eq!(folder.names(), ["link.onnx", "m.onnx"]);

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_ir::eval::{Charge, Live};
-use kiln_ir::{Context, Dim, Error, Fact, Graph, Infer, NodeId, Operator, Result, Value, invalid};
+use kiln_ir::{
+    Context, Dim, Error, Fact, Graph, Infer, NodeId, Operator, Result, Type, Value, invalid,
+};
 use kiln_plan::{Bindings, Claim, Executable, Place, Plan, Span, Step};
 use kiln_tensor::{DType, Datum, Tensor};
 use rayon::ThreadPool;
 
 use crate::arena::Arena;
-use crate::kernel::{Args, Kernel, Operand};
+use crate::kernel::{Args, Integers, Kernel, Operand};
 use crate::kernels::{is_f32, rows};
 
 /// A graph with its kernels prepared, and the plans of the shapes seen so far.
@@ -28,17 +30,19 @@ const PLANS: usize = 64;
 impl Compiled {
     /// Prepares a kernel for every node that a row takes.
     pub fn new(graph: Arc<Graph>, pool: Arc<ThreadPool>) -> Result<Self> {
+        // The arena holds nothing but f32.
         let prepare = |id: NodeId| {
-            rows().find_map(|row| {
+            let first = elements(&graph, id.first())?;
+            let others = graph.outputs_of(id).skip(1);
+            if !others.into_iter().all(|v| is_f32(&graph, v) || !graph.is_read(v)) {
+                return None;
+            }
+            rows().filter(|row| row.integers || first == DType::F32).find_map(|row| {
                 let claim = Claim { in_place: row.in_place };
                 (row.prepare)(&graph, id).map(|k| (id, (claim, k)))
             })
         };
-        // The arena holds nothing but f32.
-        let fits = |id: &NodeId| {
-            graph.outputs_of(*id).all(|v| is_f32(&graph, v) || v.slot() > 0 && !graph.is_read(v))
-        };
-        let kernels = graph.nodes().filter(fits).filter_map(prepare).collect();
+        let kernels = graph.nodes().filter_map(prepare).collect();
         let (plans, arenas) = (Mutex::default(), Mutex::default());
         Ok(Self { graph, kernels, plans, arenas, pool })
     }
@@ -148,10 +152,15 @@ impl Run<'_> {
         let inputs = operands(&sites, own, &mut reads.into_iter())?;
         let mut writes = writes.into_iter();
         let mut results = Vec::with_capacity(outputs.len());
+        let mut integers = None;
         for (&v, made) in outputs.iter().zip(&mut made) {
             results.push(match (plan.place(v), made) {
                 (Place::Arena(_, shape), _) => writes.next().map(|w| (&shape[..], w)),
-                (Place::Held, Some((shape, data))) => Some((&shape[..], &mut data[..])),
+                (Place::Held, Some((shape, made))) => {
+                    let (floats, others) = made.split();
+                    integers = integers.or(others);
+                    Some((&shape[..], floats))
+                }
                 (Place::Held, None) => None,
             });
         }
@@ -159,10 +168,11 @@ impl Run<'_> {
         let Some((shape, out)) = results.pop().flatten() else {
             return Err(Error::bug("a kernel has no room for its result"));
         };
-        kernel.run(Args { inputs, shape, out, more, in_place: own, cancel: &self.cx.cancel })?;
+        let cancel = &self.cx.cancel;
+        kernel.run(Args { inputs, shape, out, integers, more, in_place: own, cancel })?;
         for (&v, made) in outputs.iter().zip(made) {
             if let Some((shape, data)) = made.filter(|_| g.is_read(v)) {
-                self.held.insert(v, Tensor::from_vec(&shape, data)?.into())?;
+                self.held.insert(v, data.tensor(&shape)?.into())?;
             }
         }
         Ok(())
@@ -185,7 +195,12 @@ impl Run<'_> {
         let room = |(&v, shape): (&Value, Option<Vec<usize>>)| match (needed(v), shape) {
             (false, _) => Ok(None),
             (true, Some(shape)) => {
-                let data = self.cx.zeros::<f32>(&shape)?;
+                let data = match elements(g, v) {
+                    Some(DType::U8) => Elements::U8(self.cx.zeros(&shape)?),
+                    Some(DType::I8) => Elements::I8(self.cx.zeros(&shape)?),
+                    Some(DType::I32) => Elements::I32(self.cx.zeros(&shape)?),
+                    _ => Elements::F32(self.cx.zeros(&shape)?),
+                };
                 Ok(Some((shape, data)))
             }
             (true, None) => invalid!("the shape of the result is not known"),
@@ -195,7 +210,45 @@ impl Run<'_> {
 }
 
 /// A result that lies outside of the arena: its shape and its elements.
-type Made = (Vec<usize>, Vec<f32>);
+type Made = (Vec<usize>, Elements);
+
+/// The elements of a result, by their type.
+enum Elements {
+    F32(Vec<f32>),
+    U8(Vec<u8>),
+    I8(Vec<i8>),
+    I32(Vec<i32>),
+}
+
+impl Elements {
+    /// Where a kernel writes: one of the two is empty.
+    fn split(&mut self) -> (&mut [f32], Option<Integers<'_>>) {
+        match self {
+            Elements::F32(x) => (x, None),
+            Elements::U8(x) => (&mut [], Some(Integers::U8(x))),
+            Elements::I8(x) => (&mut [], Some(Integers::I8(x))),
+            Elements::I32(x) => (&mut [], Some(Integers::I32(x))),
+        }
+    }
+
+    fn tensor(self, shape: &[usize]) -> Result<Tensor> {
+        Ok(match self {
+            Elements::F32(x) => Tensor::from_vec(shape, x)?,
+            Elements::U8(x) => Tensor::from_vec(shape, x)?,
+            Elements::I8(x) => Tensor::from_vec(shape, x)?,
+            Elements::I32(x) => Tensor::from_vec(shape, x)?,
+        })
+    }
+}
+
+/// The element type of a tensor of known rank that kernels make.
+fn elements(g: &Graph, v: Value) -> Option<DType> {
+    let takes = [DType::F32, DType::U8, DType::I8, DType::I32];
+    match g.ty(v) {
+        Type::Tensor(t) if t.shape.is_some() && takes.contains(&t.dtype) => Some(t.dtype),
+        _ => None,
+    }
+}
 
 /// Where an operand's elements are.
 enum Site<'a> {

@@ -15,6 +15,27 @@ pub struct Operand<'a> {
     pub other: Option<&'a Tensor>,
 }
 
+/// A first result whose elements are no `f32`.
+pub enum Integers<'a> {
+    /// Unsigned bytes.
+    U8(&'a mut [u8]),
+    /// Signed bytes.
+    I8(&'a mut [i8]),
+    /// Sums.
+    I32(&'a mut [i32]),
+}
+
+impl<'a> Integers<'a> {
+    /// Bytes of either sign, by their bits.
+    pub fn bytes(self) -> Result<&'a mut [u8]> {
+        match self {
+            Integers::U8(y) => Ok(y),
+            Integers::I8(y) => Ok(bytemuck::cast_slice_mut(y)),
+            Integers::I32(_) => Err(Error::bug("a kernel of bytes gives i32")),
+        }
+    }
+}
+
 /// The operands and the results of one run of one kernel.
 pub struct Args<'a> {
     /// The operands; `None` where one is left out.
@@ -23,6 +44,8 @@ pub struct Args<'a> {
     pub shape: &'a [usize],
     /// The first result; holds the first operand where the kernel runs in place, else anything.
     pub out: &'a mut [f32],
+    /// The first result where its elements are no `f32`: then `out` is empty.
+    pub integers: Option<Integers<'a>>,
     /// Shape and elements of the other results; `None` where nothing reads one.
     pub more: Vec<Option<(&'a [usize], &'a mut [f32])>>,
     /// Whether `out` holds the first operand.
@@ -71,7 +94,9 @@ pub struct Row {
     pub graphs: &'static [&'static str],
     /// Whether the result may lie where the first operand lay.
     pub in_place: bool,
+    /// Whether the first result may be bytes or `i32`.
+    pub integers: bool,
     /// Makes it ready for a node; `None` where it does not take the node. Outputs that are read
-    /// must be `f32`.
+    /// must be `f32`, but for the first where `integers` is set.
     pub prepare: fn(&Graph, NodeId) -> Option<Box<dyn Kernel>>,
 }

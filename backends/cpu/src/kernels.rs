@@ -2,18 +2,23 @@
 
 mod attention;
 mod conv;
+mod conv_integer;
 mod depthwise;
 mod elementwise;
 mod gemm;
 mod gemv;
+mod integer;
 mod math;
 mod matmul;
+mod matmul_integer;
 mod movement;
 mod norm;
 mod pool;
 mod reduce;
 mod rnn;
+mod rotary;
 mod softmax;
+mod steps;
 mod tiles;
 mod widest;
 
@@ -27,7 +32,9 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
     let all = [
         depthwise::ROWS,
         conv::ROWS,
+        conv_integer::ROWS,
         matmul::ROWS,
+        matmul_integer::ROWS,
         attention::ROWS,
         elementwise::ROWS,
         norm::ROWS,
@@ -36,6 +43,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         pool::ROWS,
         movement::ROWS,
         rnn::ROWS,
+        rotary::ROWS,
     ];
     all.into_iter().flatten()
 }

@@ -17,7 +17,7 @@ use kiln_ir::{Error, Graph, Kind, Limits, Result};
 use kiln_plan::{Backend, Executable};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-pub use kernel::{Args, Kernel, Operand, Row};
+pub use kernel::{Args, Integers, Kernel, Operand, Row};
 pub use kernels::rows;
 
 /// The CPU with a number of threads.

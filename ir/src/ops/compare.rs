@@ -86,8 +86,8 @@ impl Compare {
         let negative = |d: &Dim| d.as_const().is_some_and(|n| n < 0);
         let order = match (a.clone() - b.clone()).as_const() {
             Some(n) => n.cmp(&0),
-            None if a.as_sym().is_some() && negative(b) => Ordering::Greater,
-            None if b.as_sym().is_some() && negative(a) => Ordering::Less,
+            None if a.is_natural() && negative(b) => Ordering::Greater,
+            None if b.is_natural() && negative(a) => Ordering::Less,
             None => return None,
         };
         Some(i64::from(self.holds(Some(order))).into())
@@ -217,8 +217,8 @@ mod tests {
 
     #[test]
     fn lengths_decide_where_symbols_do_not() {
-        let text = "s = Shape(x: f32[N,3])\nm = i64[1]{-1}\nt = i64[2]{8,9}\n\
-            c = Equal(s, m)\nw = Where(c, t, s)\ny = ConstantOfShape(w)\nreturn y";
-        assert_eq!(types(text).expect("types"), ["f32[N,3]"]);
+        let text = "n = Shape(x: f32[N,3])\nk = i64[1]{1}\ns = Add(n, k)\n\
+            m = i64[1]{-1}\nt = i64[2]{8,9}\nc = Equal(s, m)\nw = Where(c, t, s)\ny = ConstantOfShape(w)\nreturn y";
+        assert_eq!(types(text).expect("types"), ["f32[N + 1,4]"]);
     }
 }

@@ -17,7 +17,8 @@ use self::score::Scored;
 use super::scores::{Labels, PostTransform, table};
 use crate::eval::tensor;
 use crate::{
-    AttrValue, Attrs, Context, Error, Fact, Infer, Operator, Result, Schema, attr_enum, invalid,
+    Attr, AttrValue, Attrs, Context, Error, Fact, Infer, Operator, Result, Schema, attr_enum,
+    invalid,
 };
 
 pub mod canonical;
@@ -26,6 +27,7 @@ mod ranks;
 mod read;
 mod score;
 mod sets;
+mod write;
 
 pub use canonical::{Forest, Lists, Next, Node, Test, Vote};
 pub use ranks::{RankForest, Ranks};
@@ -274,6 +276,47 @@ impl TreeEnsemble {
             Kind::Classifier { labels, .. } => vec![labels.of(&classes)?.into(), y.into()],
             _ => vec![y.into()],
         })
+    }
+
+    /// A regressor whose trees are summed, from numbers to begin with or from zeros.
+    ///
+    /// An error where a number is not of the precision of the forest.
+    pub fn regressor(forest: Forest, base: &[f64]) -> Result<TreeEnsemble> {
+        let forest = Forest::new(forest)?;
+        let mut attrs = Attrs::default().with("n_targets", forest.targets as i64);
+        if !base.is_empty() {
+            write::set_base(&mut attrs, base, forest.wide)?;
+        }
+        Ensemble::regressor(write::write_v1(&forest, "target", attrs)?)
+    }
+
+    /// The same with other trees and other numbers to begin with.
+    ///
+    /// An error where the operator cannot say that: a number that its precision does not hold,
+    /// votes of which a classifier of two classes would make other scores, a base in a
+    /// `TreeEnsemble`.
+    pub fn with_forest(&self, forest: Forest, base: &[f64]) -> Result<TreeEnsemble> {
+        let e = &*self.0;
+        let forest = Forest::new(forest)?;
+        let mut attrs = e.attrs.clone();
+        if e.base != base {
+            write::set_base(&mut attrs, base, forest.wide)?;
+        }
+        if !matches!(e.kind, Kind::Classifier { .. }) {
+            attrs.set("n_targets", Attr::Int(forest.targets as i64));
+        }
+        let new = match e.kind {
+            Kind::Regressor => Ensemble::regressor(write::write_v1(&forest, "target", attrs)?)?,
+            Kind::Scores => Ensemble::scores(write::write_v5(&forest, attrs)?)?,
+            Kind::Classifier { .. } => {
+                Ensemble::classifier(write::write_v1(&forest, "class", attrs)?)?
+            }
+        };
+        let kept = |n: &Ensemble| n.kind == e.kind && n.base == base && n.post == e.post;
+        match kept(&new.0) && new.0.forest.targets == forest.targets {
+            true => Ok(new),
+            false => invalid!("the operator gives these trees another meaning"),
+        }
     }
 }
 
@@ -531,6 +574,94 @@ mod tests {
             let op = |g: &crate::Graph| g.op(g.outputs()[0].1.node).clone();
             assert_eq!(op(&g), op(&again));
         }
+    }
+
+    fn op(t: &str) -> TreeEnsemble {
+        let g = crate::text::parse(t).expect("parses");
+        match g.op(g.outputs()[0].1.node) {
+            crate::Op::TreeEnsemble(e) => e.clone(),
+            other => panic!("{}", other.name()),
+        }
+    }
+
+    #[test]
+    fn a_forest_is_written_as_it_was_read() {
+        let two = votes("[0,0,0,0]", "[0.5,0.5,1.0,-1.0]", "classlabels_int64s=[0,1]");
+        let based = format!("{ONE}, base_values=[3.0], aggregate_function=\"MAX\"");
+        for t in [
+            V5.to_owned(),
+            text("Regressor", "f32[N,2]", &based),
+            both("Classifier", "f32[N,2]", &two),
+        ] {
+            let old = op(&t);
+            let e = old.ensemble();
+            let new = old.with_forest(e.forest.clone(), &e.base).expect("writes");
+            assert_eq!((&new.0.forest, new.0.aggregate), (&e.forest, e.aggregate), "{t}");
+            let wide = Forest { wide: true, ..e.forest.clone() };
+            let new = new.with_forest(wide.clone(), &e.base).expect("writes doubles");
+            assert_eq!(new.0.forest, wide, "{t}");
+        }
+    }
+
+    #[test]
+    fn sets_are_written_as_chains_of_equalities() {
+        let regressor = op(&text("Regressor", "f32[N,2]", ONE));
+        for set in [&[1.0, 2.0, 3.0][..], &[2.5]] {
+            let mut forest = regressor.ensemble().forest.clone();
+            forest.sets.push(set.to_vec());
+            forest.nodes[0] = Node { test: Test::Member(0), missing: true, ..forest.nodes[0] };
+            let new = regressor.with_forest(forest.clone(), &[]).expect("writes");
+            let new = &new.0.forest;
+            let leaf = |f: &Forest, x: f64| f.leaf_of(f.roots[0], &[x, 0.0]);
+            for x in [1.0, 2.0, 2.5, 3.0, 4.0, f64::NAN] {
+                assert_eq!(leaf(new, x), leaf(&forest, x), "{set:?} {x}");
+            }
+            assert_eq!(new.nodes.len(), 2);
+        }
+    }
+
+    #[test]
+    fn trees_of_one_leaf_and_other_bases_are_written() {
+        let regressor = text("Regressor", "f32[N,2]", ONE);
+        for (t, base) in [(V5, &[][..]), (&regressor, &[5.0][..])] {
+            let old = op(t);
+            let mut forest = old.ensemble().forest.clone();
+            forest.roots = vec![Next::leaf(1), forest.roots[0]];
+            let new = old.with_forest(forest, base).expect("writes");
+            assert_eq!(new.0.forest.roots, [Next::leaf(0), Next::node(0)], "{t}");
+            assert_eq!(new.0.base, base);
+        }
+    }
+
+    #[test]
+    fn regressors_are_made_of_trees() {
+        let forest = op(V5).ensemble().forest.clone();
+        let new = TreeEnsemble::regressor(forest.clone(), &[0.5, 1.0]).expect("writes");
+        let e = new.ensemble();
+        assert_eq!((e.forest.targets, &e.base[..]), (2, &[0.5, 1.0][..]));
+        let leaf = |f: &Forest, x| f.leaves.at(f.leaf_of(f.roots[0], &[x])).to_vec();
+        for x in [0.0, -2.5, 1.0, 4.0] {
+            assert_eq!(leaf(&e.forest, x), leaf(&forest, x));
+        }
+        assert!(TreeEnsemble::regressor(forest, &[0.1, 0.0]).is_err());
+    }
+
+    #[test]
+    fn what_the_operator_cannot_say_is_an_error() {
+        let two = votes("[0,0,0,0]", "[0.5,0.5,1.0,-1.0]", "classlabels_int64s=[0,1]");
+        let (regressor, classifier, v5) = (
+            op(&text("Regressor", "f32[N,2]", ONE)),
+            op(&both("Classifier", "f32[N,2]", &two)),
+            op(V5),
+        );
+        let mut forest = regressor.ensemble().forest.clone();
+        forest.nodes[0].test = Test::Leq(0.1);
+        assert!(regressor.with_forest(forest, &[]).is_err());
+        // Without its only negative weight, the scores would be 1 - s and s.
+        let mut forest = classifier.ensemble().forest.clone();
+        forest.roots.truncate(1);
+        assert!(classifier.with_forest(forest, &[]).is_err());
+        assert!(v5.with_forest(v5.ensemble().forest.clone(), &[1.0]).is_err());
     }
 
     #[test]

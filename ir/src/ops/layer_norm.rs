@@ -73,8 +73,13 @@ impl LayerNorm {
         matches!(self, LayerNorm::Layer(_))
     }
 
-    fn run<R: Real>(&self, x: &[R], n: usize, scale: &[R], bias: &[R]) -> Statistics<R> {
-        let rows = x.len() / n.max(1);
+    fn run<R: Real>(
+        &self,
+        x: &[R],
+        (rows, n): (usize, usize),
+        scale: &[R],
+        bias: &[R],
+    ) -> Statistics<R> {
         let mut out = Statistics { y: x.to_vec(), mean: vec![], inverse: vec![] };
         let epsilon = f64::from(self.trailing().epsilon);
         for (i, y) in out.y.chunks_exact_mut(n.max(1)).enumerate() {
@@ -204,7 +209,8 @@ impl Operator for LayerNorm {
         // A wide type on either side makes the calculation wide.
         let wide = if dtype == DType::F64 { dtype } else { x.dtype() };
         match_real!(wide, R => {
-            let out = self.run(&widen::<R>(x)?, n, &widen::<R>(&scale)?, &widen::<R>(&bias)?);
+            let (scale, bias) = (widen::<R>(&scale)?, widen::<R>(&bias)?);
+            let out = self.run(&widen::<R>(x)?, (numel(&reduced)?, n), &scale, &bias);
             let y = stash(dtype, x.shape(), out.y)?.into();
             let statistic = |v| stash(self.trailing().stash_type, &reduced, v).map(Datum::from);
             Ok(match self {
@@ -239,6 +245,14 @@ mod tests {
         assert_close(&f(1), &[2.0, 4.0], 1e-6);
         assert_close(&f(2), &[1.0, 0.25], 1e-6);
         assert_eq!(types(text).expect("types"), ["f32[2,2]", "f32[2,1]", "f32[2,1]"]);
+    }
+
+    #[test]
+    fn rows_of_nothing_have_statistics() {
+        let text = "y, m, i = LayerNormalization(x: f32[3,0], s: f32[0])\nreturn y, m, i";
+        let out = run(text, &[t(&[3, 0], &[]), t(&[0], &[])]).expect("runs");
+        let shape = |i: usize| out[i].as_tensor().expect("tensor").shape().to_vec();
+        assert_eq!((shape(0), shape(1), shape(2)), (vec![3, 0], vec![3, 1], vec![3, 1]));
     }
 
     #[test]

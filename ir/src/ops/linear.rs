@@ -104,8 +104,9 @@ impl Linear {
         }
     }
 
-    /// How many scores a row gets; a regressor's single target is never read as two.
-    fn count(&self, columns: usize) -> Result<usize> {
+    /// How many scores a row of this many columns gets; a regressor's single target is never read
+    /// as two.
+    pub fn count(&self, columns: usize) -> Result<usize> {
         let (w, width) = self.parts();
         match self {
             Linear::Classifier(..) => w.scores(columns, width),

@@ -18,7 +18,7 @@ use kiln_tensor::{
 use crate::eval::{optional, tensor};
 use crate::ops::quantized::saturate;
 use crate::ops::real::is_real;
-use crate::{Attrs, Context, Dim, Fact, Infer, Operator, Result, Schema, attrs, invalid};
+use crate::{Attrs, Context, Dim, Fact, Infer, Operator, Result, Schema, Traits, attrs, invalid};
 
 attrs! {
     /// `saturate(round(x / scale) + zero_point)`; inputs `x scale zero_point`.
@@ -141,6 +141,12 @@ fn zeros(zero: Option<&Tensor>, scale: &Tensor) -> Result<Vec<f64>> {
     }
 }
 
+/// What holds where each element has its own quotient or product: a vector of scales is one that
+/// broadcasts along the axis.
+fn by_element(block_size: i64) -> Traits {
+    Traits { elementwise: block_size == 0, ..Traits::default() }
+}
+
 /// Rounds to a float type that calculates.
 fn rounding(dtype: DType) -> fn(f64) -> f64 {
     match_float!(dtype, T => |x| T::from_f64(x).to_f64(), else |x| f64::from(x as f32))
@@ -205,6 +211,10 @@ impl Operator for QuantizeLinear {
         self.write()
     }
 
+    fn traits(&self) -> Traits {
+        by_element(self.block_size)
+    }
+
     fn arity(&self) -> RangeInclusive<usize> {
         2..=3
     }
@@ -251,6 +261,10 @@ impl Operator for DequantizeLinear {
 
     fn attrs(&self) -> Attrs {
         self.write()
+    }
+
+    fn traits(&self) -> Traits {
+        by_element(self.block_size)
     }
 
     fn arity(&self) -> RangeInclusive<usize> {

@@ -10,6 +10,7 @@
 
 use kiln_ir::ops::matmul::MatMul;
 use kiln_ir::{Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
+use kiln_tensor::DType;
 
 use super::scalar_chain::step;
 
@@ -31,10 +32,7 @@ impl Rewrite for MatMulScale {
         }
         let Some((p, c)) = scaled(g, root.first()) else { return Ok(None) };
         let Op::MatMul(m) = g.op(p.node) else { return Ok(None) };
-        let alpha = (f64::from(m.alpha) * c) as f32;
-        if !alpha.is_normal() {
-            return Ok(None);
-        }
+        let Some(alpha) = factor(g, root, *m, c) else { return Ok(None) };
         let inputs: Vec<_> = g.inputs_of(p.node).into_iter().map(|v| v.map(Source::from)).collect();
         let mut e = Edit::default();
         let y = e.node(MatMul { alpha, ..*m }, &inputs);
@@ -44,20 +42,25 @@ impl Rewrite for MatMulScale {
     }
 }
 
+/// The factor of a product that is scaled once more; one that its attribute holds.
+fn factor(g: &Graph, root: NodeId, m: MatMul, by: f64) -> Option<f32> {
+    let alpha = f64::from(m.alpha) * by;
+    let rounds = f64::from(alpha as f32) != alpha;
+    let wide = g.ty(root.first()).as_tensor().is_ok_and(|t| t.dtype == DType::F64);
+    Some(alpha as f32).filter(|a| a.is_normal() && !(rounds && wide))
+}
+
 /// The product with the factor of an operand as its own.
 fn scaled_operand(g: &Graph, root: NodeId, m: MatMul) -> Option<Edit> {
     let mut inputs = g.inputs_of(root);
     let (i, (x, c)) = (0..2).find_map(|i| Some((i, scaled(g, (*inputs.get(i)?)?)?)))?;
     let scaled = inputs[i]?;
-    let private = |v: Value| g.readers(v).count() == 1 && !g.is_output(v);
+    let private = |v: Value| g.only_reader(v).is_some();
     // What is a product itself takes the factor as its own.
     if !private(scaled) || matches!(g.op(x.node), Op::MatMul(_)) && private(x) {
         return None;
     }
-    let alpha = (f64::from(m.alpha) * c) as f32;
-    if !alpha.is_normal() {
-        return None;
-    }
+    let alpha = factor(g, root, m, c)?;
     inputs[i] = Some(x);
     let inputs: Vec<_> = inputs.into_iter().map(|v| v.map(Source::from)).collect();
     let mut e = Edit::default();
@@ -102,6 +105,14 @@ mod tests {
             "v = f32[3]{1.0, 2.0, 3.0}\nh = f32[]{0.5}\ns = Mul(a: f32[N,2,3], v)\n\
              r = Mul(c: f32[N,3,4], h)\n\
              y = MatMul(s, r)\nz = Relu(r)\nreturn y, z",
+            expect!["(unchanged)\n"],
+        );
+    }
+    #[test]
+    fn keeps_factors_that_the_attribute_would_round() {
+        check(
+            &MatMulScale,
+            "h = f64[]{0.1}\np = MatMul(a: f64[N,2], b: f64[2,3])\ny = Mul(p, h)\nreturn y",
             expect!["(unchanged)\n"],
         );
     }

@@ -14,6 +14,8 @@ use std::cell::Cell;
 use kiln_ir::{Context, Decline, Edit, Graph, Limits, NodeId, Op, Operator, Rewrite, Verdict};
 use kiln_tensor::Datum;
 
+use super::expand_broadcast;
+
 /// See the module.
 pub struct Fold {
     context: Context,
@@ -42,12 +44,27 @@ impl Rewrite for Fold {
     }
 
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
+        match g.op(root) {
+            // What reads it may calculate in integers: `fold_dequantize` takes what is left.
+            Op::Input(_) | Op::Const(_) | Op::DequantizeLinear(_) => Ok(None),
+            _ => self.calculate(g, root),
+        }
+    }
+}
+
+impl Fold {
+    /// The results of a node in its place, where all operands are constant.
+    pub(crate) fn calculate(&self, g: &Graph, root: NodeId) -> Verdict {
         let op = g.op(root);
-        if matches!(op, Op::Input(_) | Op::Const(_)) || op.traits().random {
+        if op.traits().random {
             return Ok(None);
         }
         let operands = g.inputs_of(root);
         if operands.iter().flatten().any(|v| g.constant_of(*v).is_none()) {
+            return Ok(None);
+        }
+        let expands = op.name() == "Expand";
+        if expands && g.readers(root.first()).any(|(n, _)| expand_broadcast::fires(g, n)) {
             return Ok(None);
         }
         let data: Vec<Option<Datum>> = (operands.iter())

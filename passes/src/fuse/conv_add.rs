@@ -60,7 +60,7 @@ impl Rewrite for ConvAdd {
 /// Whether a value is that of a plain convolution that only one node reads.
 fn is_free(g: &Graph, v: Value) -> bool {
     let plain = matches!(g.op(v.node), Op::Conv(c) if c.activation.is_none() && !c.residual);
-    plain && !g.is_output(v) && g.readers(v).count() == 1
+    plain && g.only_reader(v).is_some()
 }
 
 #[cfg(test)]

@@ -9,10 +9,9 @@
 //! Saves a pass over all of `c` for each. Not exact: the new weights are rounded once, the sums
 //! at other places than before.
 
-use kiln_ir::{Decline, Graph, NodeId, Operator, Rewrite, Verdict};
+use kiln_ir::{Decline, Graph, NodeId, Rewrite, Verdict};
 
-use crate::forms::per_channel;
-use crate::weights::{Affine, into_conv, is_conv};
+use crate::weights::{Step, into_conv, is_conv};
 
 /// See the module.
 pub struct ConvAffine;
@@ -27,31 +26,9 @@ impl Rewrite for ConvAffine {
     }
 
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
-        let name = g.op(root).name();
-        if !matches!(name, "Mul" | "Div" | "Add" | "Sub") {
-            return Ok(None);
-        }
-        let [Some(a), Some(b)] = [g.input_of(root, 0), g.input_of(root, 1)] else {
-            return Ok(None);
-        };
-        let swaps = matches!(name, "Mul" | "Add");
-        let (c, p) = if is_conv(g, a) || !swaps { (a, b) } else { (b, a) };
-        if !is_conv(g, c) {
-            return Ok(None);
-        }
-        let Some(p) = g.constant_of(p) else { return Ok(None) };
-        let rank = g.ty(c).rank().ok_or(Decline::new("the rank is unknown"))?;
-        into_conv(g, root, c, |n| {
-            let p = per_channel(p, n, 1, rank)
-                .ok_or(Decline::new("the constant differs within a channel"))?;
-            let (ones, zeros) = (vec![1.0; n], vec![0.0; n]);
-            Ok(match name {
-                "Mul" => Affine { factor: p, shift: zeros },
-                "Div" => Affine { factor: p.iter().map(|x| 1.0 / x).collect(), shift: zeros },
-                "Add" => Affine { factor: ones, shift: p },
-                _ => Affine { factor: ones, shift: p.iter().map(|x| -x).collect() },
-            })
-        })
+        let Some(step) = Step::at(g, root, |v| is_conv(g, v)) else { return Ok(None) };
+        let rank = g.ty(step.x).rank().ok_or(Decline::new("the rank is unknown"))?;
+        into_conv(g, root, step.x, |n| step.affine(n, 1, rank))
     }
 }
 

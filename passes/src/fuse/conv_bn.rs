@@ -10,10 +10,9 @@
 //! Saves a node that reads and writes all of `c`. Not exact: the new weights are calculated in
 //! `f64` and rounded once; the sums are rounded at other places than before.
 
-use kiln_ir::ops::batch_norm::BatchNorm;
 use kiln_ir::{Decline, Graph, NodeId, Op, Rewrite, Verdict};
 
-use crate::weights::{Affine, constant, into_conv, is_conv, values};
+use crate::weights::{Affine, into_conv, is_conv};
 
 /// See the module.
 pub struct ConvBn;
@@ -33,25 +32,8 @@ impl Rewrite for ConvBn {
         if norm.training && is_conv(g, c) {
             return Err(Decline::new("the normalization is in training mode"));
         }
-        into_conv(g, root, c, |_| affine(g, root, *norm))
+        into_conv(g, root, c, |_| Affine::of_norm(g, root, *norm))
     }
-}
-
-/// The normalization as `x * factor + shift`, per channel.
-fn affine(g: &Graph, root: NodeId, norm: BatchNorm) -> Result<Affine, Decline> {
-    let parameter = |i| match g.input_of(root, i) {
-        Some(v) => values(constant(g, v)?),
-        None => Err(Decline::new("the weights or statistics are not constant")),
-    };
-    let [scale, shift, mean, var] = [parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?];
-    let n = scale.len();
-    if [&shift, &mean, &var].iter().any(|p| p.len() != n) {
-        return Err(Decline::new("the statistics have different lengths"));
-    }
-    let factor: Vec<f64> =
-        (scale.iter().zip(&var)).map(|(s, v)| s / (v + f64::from(norm.epsilon)).sqrt()).collect();
-    let shift = (shift.iter().zip(&mean).zip(&factor)).map(|((s, m), f)| s - m * f).collect();
-    Ok(Affine { factor, shift })
 }
 
 #[cfg(test)]

@@ -60,9 +60,7 @@ impl Rewrite for MatMulAdd {
 
 /// A product of floats without activation that one node reads, with its four operands.
 fn open_product(g: &Graph, v: Value) -> Option<(Product, Vec<Option<Value>>)> {
-    if g.is_output(v) || g.readers(v).count() != 1 {
-        return None;
-    }
+    g.only_reader(v)?;
     let product = match g.op(v.node) {
         Op::MatMul(matmul) => Product { matmul: *matmul, activation: None },
         Op::Product(p) if p.activation.is_none() => *p,

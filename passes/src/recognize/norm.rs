@@ -10,14 +10,15 @@
 //! y = Div(d, r)              =>   y = LayerNormalization(x, ones)
 //! ```
 //!
-//! Without the difference it is an `RMSNormalization`. Saves six passes over `x` of seven. Not
+//! Without the difference it is an `RMSNormalization`; over all axes behind the channels, of which
+//! there are two or more, an `InstanceNormalization`. Saves six passes over `x` of seven. Not
 //! exact: sums are taken in another order.
 
 use kiln_ir::ops::reduce::Reduce;
 use kiln_ir::{
     Attrs, Decline, Dim, Edit, Graph, Match, NodeId, Op, Rewrite, Source, Value, Verdict,
 };
-use kiln_tensor::{Scalar, Tensor, match_float};
+use kiln_tensor::{DType, Scalar, Tensor, match_float};
 
 use crate::forms::{Forms, ints, scalar};
 
@@ -78,15 +79,23 @@ impl Rewrite for Norm {
         let x = inner.as_ref().and_then(|m| m.get("x")).unwrap_or(d);
         let Some(v) = outer.node("v") else { return Ok(None) };
         let axis = trailing(g, v)?;
-        let ones = ones(g, x, axis).ok_or(
-            Decline::new("a length that is normalized over is unknown")
-                .advise("fix its symbol with --dim NAME=N"),
-        )?;
-        let attrs = Attrs::default().with("axis", axis).with("epsilon", epsilon as f32);
-        let name = if inner.is_some() { "LayerNormalization" } else { "RMSNormalization" };
+        let attrs = Attrs::default().with("epsilon", epsilon as f32);
         let mut edit = Edit::default();
-        let ones = edit.constant(ones);
-        let y = edit.call(name, &[Some(Source::from(x)), Some(ones)], attrs);
+        let y = match channels(g, x, axis).filter(|_| inner.is_some()) {
+            Some((ones, zeros)) => {
+                let (ones, zeros) = (edit.constant(ones), edit.constant(zeros));
+                edit.call("InstanceNormalization", &[x.into(), ones, zeros].map(Some), attrs)
+            }
+            None => {
+                let ones = trailing_ones(g, x, axis).ok_or(
+                    Decline::new("a length that is normalized over is unknown")
+                        .advise("fix its symbol with --dim NAME=N"),
+                )?;
+                let name = if inner.is_some() { "LayerNormalization" } else { "RMSNormalization" };
+                let ones = edit.constant(ones);
+                edit.call(name, &[Source::from(x), ones].map(Some), attrs.with("axis", axis))
+            }
+        };
         edit.replace(root.first(), y);
         edit.absorb_below(outer.nodes());
         inner.iter().flat_map(|m| m.nodes()).for_each(|n| edit.absorb(n.first()));
@@ -113,15 +122,29 @@ fn trailing(g: &Graph, node: NodeId) -> Result<i64, Decline> {
     }
 }
 
+/// A scale and a bias that change nothing, for each channel, where all of two or more axes behind
+/// the channels are normalized.
+fn channels(g: &Graph, x: Value, axis: i64) -> Option<(Tensor, Tensor)> {
+    let ty = g.ty(x).as_tensor().ok()?;
+    let dims = ty.shape.as_ref().filter(|d| d.len() >= 4 && axis == 2 - d.len() as i64)?;
+    let n = [dims[1].as_len()?];
+    Some((filled(ty.dtype, &n, 1.0)?, filled(ty.dtype, &n, 0.0)?))
+}
+
 /// Ones in the shape of the axes from `axis`, in the type of `x`.
-fn ones(g: &Graph, x: Value, axis: i64) -> Option<Tensor> {
+fn trailing_ones(g: &Graph, x: Value, axis: i64) -> Option<Tensor> {
     let ty = g.ty(x).as_tensor().ok()?;
     let dims = ty.shape.as_ref()?;
     let first = dims.len().checked_add_signed(isize::try_from(axis).ok()?)?;
     let shape: Vec<usize> = dims[first..].iter().map(Dim::as_len).collect::<Option<_>>()?;
-    let n = shape.iter().product();
-    match_float!(ty.dtype, T => {
-        Tensor::from_vec::<T>(&shape, vec![<T as Scalar>::from_f64(1.0); n]).ok()
+    filled(ty.dtype, &shape, 1.0)
+}
+
+/// A tensor of floats that are all `x`.
+fn filled(dtype: DType, shape: &[usize], x: f64) -> Option<Tensor> {
+    let n = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?;
+    match_float!(dtype, T => {
+        Tensor::from_vec::<T>(shape, vec![<T as Scalar>::from_f64(x); n]).ok()
     }, else None)
 }
 
@@ -159,6 +182,23 @@ mod tests {
                 x: f32[N,2,2]
                 y/norm0 = f32[2,2]{1.0, 1.0, 1.0, 1.0}
                 y = RMSNormalization(x, y/norm0) {axis=-2, epsilon=0.5}
+                return y
+            "#]],
+        );
+    }
+
+    #[test]
+    fn names_instance_normalization_of_images() {
+        check(
+            &Norm::new(),
+            "a = i64[2]{2, 3}\neps = f32[]{0.5}\nm = ReduceMean(x: f32[N,2,H,W], a)\n\
+             d = Sub(x, m)\nq = Mul(d, d)\nv = ReduceMean(q, a)\ns = Add(v, eps)\nr = Sqrt(s)\n\
+             y = Div(d, r)\nreturn y",
+            expect![[r#"
+                x: f32[N,2,H,W]
+                y/norm0 = f32[2]{1.0, 1.0}
+                y/norm1 = f32[2]{0.0, 0.0}
+                y = InstanceNormalization(x, y/norm0, y/norm1) {epsilon=0.5}
                 return y
             "#]],
         );

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Saves a write and a read of every value between. Exact: the same functions of the same
-//! numbers. Values between have the shape of the result and one reader; all are `f32`.
+//! numbers. Values between have the shape of the result and one reader; all are `f32`, or bytes
+//! between quantizers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use kiln_ir::{
     Decline, Edit, Graph, NodeId, Op, Operator, Result, Rewrite, Source, Type, Value, Verdict,
 };
 use kiln_tensor::DType;
+
+use crate::quant::{dequantized, quantizes};
 
 /// See the module.
 pub struct Elementwise;
@@ -55,7 +58,7 @@ fn flows_on(g: &Graph, node: NodeId) -> bool {
     let Some(reader) = readers.next().filter(|_| !g.is_output(v)) else { return false };
     readers.all(|n| n == reader)
         && takes(g, reader)
-        && g.ty(v) == g.ty(reader.first())
+        && same_shape(g, v, reader.first())
         && size(g.op(reader)) + size(g.op(node)) <= MOST
 }
 
@@ -70,7 +73,7 @@ fn group(g: &Graph, root: NodeId) -> Vec<NodeId> {
             let inside = |n: NodeId| group.contains(&n);
             let joins = takes(g, v.node)
                 && !inside(v.node)
-                && g.ty(v) == g.ty(root.first())
+                && same_shape(g, v, root.first())
                 && !g.is_output(v)
                 && g.readers(v).all(|(n, _)| inside(n))
                 && operators + size(g.op(v.node)) <= MOST;
@@ -83,16 +86,40 @@ fn group(g: &Graph, root: NodeId) -> Vec<NodeId> {
     group
 }
 
-/// Whether a node is elementwise, with one output, and all `f32`.
+fn same_shape(g: &Graph, a: Value, b: Value) -> bool {
+    matches!((g.ty(a), g.ty(b)), (Type::Tensor(a), Type::Tensor(b)) if a.shape == b.shape)
+}
+
+/// Whether a node is elementwise, with one output, and all `f32`, or a quantizer of bytes.
 fn takes(g: &Graph, node: NodeId) -> bool {
     let op = g.op(node);
-    let known = matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Select(_) | Op::Region(_));
-    let is_f32 = |v: Value| matches!(g.ty(v), Type::Tensor(t) if t.dtype == DType::F32);
+    let is = |v: Value, dtypes: &[DType]| matches!(g.ty(v), Type::Tensor(t) if dtypes.contains(&t.dtype));
+    let (floats, bytes) = (&[DType::F32][..], &[DType::U8, DType::I8][..]);
+    let both = &[DType::F32, DType::U8, DType::I8][..];
+    let x = g.input_of(node, 0);
+    let known = match op {
+        Op::Unary(_) | Op::Binary(_) | Op::Select(_) => {
+            is(node.first(), floats)
+                && g.inputs_of(node).iter().all(|v| v.is_some_and(|v| is(v, floats)))
+        }
+        Op::Region(_) => {
+            is(node.first(), both)
+                && g.inputs_of(node).iter().all(|v| v.is_some_and(|v| is(v, both)))
+        }
+        Op::QuantizeLinear(_) => {
+            let one = quantizes(g, node).is_some_and(|l| l.is_ok_and(|l| l.single().is_some()));
+            one && is(node.first(), bytes) && x.is_some_and(|x| is(x, floats))
+        }
+        Op::DequantizeLinear(_) => {
+            let one = dequantized(g, node.first());
+            let one = one.is_some_and(|l| l.is_ok_and(|l| l.single().is_some()));
+            one && x.is_some_and(|x| is(x, bytes))
+        }
+        _ => false,
+    };
     known
         && op.traits().elementwise
         && g.outputs_of(node).count() == 1
-        && g.inputs_of(node).iter().all(|v| v.is_some_and(is_f32))
-        && is_f32(node.first())
         && g.ty(node.first()).rank().is_some()
 }
 
@@ -122,7 +149,7 @@ impl Body {
         if let Some(v) = self.inside.get(&v) {
             return *v;
         }
-        let made = match g.constant_of(v).filter(|t| t.len() == 1 && t.rank() == 0) {
+        let made = match g.constant_of(v).filter(|t| t.rank() == 0) {
             Some(t) => {
                 let name = format!("c{}", self.next());
                 self.graph.constant(&name, t.clone())
@@ -130,11 +157,23 @@ impl Body {
             None => {
                 let name = format!("x{}", self.operands.len());
                 self.operands.push(v);
-                self.graph.input(&name, Type::tensor(DType::F32, None))
+                let dtype = g.ty(v).as_tensor().map_or(DType::F32, |t| t.dtype);
+                self.graph.input(&name, Type::tensor(dtype, None))
             }
         };
         self.inside.insert(v, made);
         made
+    }
+
+    /// A scale or a zero point of one element, as a scalar.
+    fn parameter(&mut self, g: &Graph, v: Value) -> Value {
+        match g.constant_of(v).and_then(|t| t.reshape(&[]).ok()) {
+            Some(t) => {
+                let name = format!("c{}", self.next());
+                self.graph.constant(&name, t)
+            }
+            None => self.operand(g, v),
+        }
     }
 
     fn next(&mut self) -> usize {
@@ -144,8 +183,12 @@ impl Body {
 
     /// Adds what a node does, and returns its result.
     fn add(&mut self, g: &Graph, node: NodeId) -> Result<Value> {
-        let operands: Vec<Value> =
-            g.inputs_of(node).into_iter().flatten().map(|v| self.operand(g, v)).collect();
+        let quantizer = matches!(g.op(node), Op::QuantizeLinear(_) | Op::DequantizeLinear(_));
+        let operands: Vec<Value> = (g.inputs_of(node).into_iter().flatten().enumerate())
+            .map(
+                |(i, v)| if quantizer && i > 0 { self.parameter(g, v) } else { self.operand(g, v) },
+            )
+            .collect();
         let Op::Region(region) = g.op(node) else {
             let operands: Vec<_> = operands.into_iter().map(Some).collect();
             let name = format!("v{}", self.next());
@@ -216,6 +259,40 @@ mod tests {
                   return y=v5
                 }}
                 return y
+            "#]],
+        );
+    }
+
+    #[test]
+    fn takes_quantizers_of_bytes() {
+        check(
+            &Elementwise,
+            "s = f32[1]{0.5}\nz = u8[]{3}\nt = f32[2]{0.5, 0.25}\n\
+             d = DequantizeLinear(x: u8[N,2], s, z)\ne = DequantizeLinear(v: i8[N,2], s)\n\
+             a = Add(d, e)\ny = QuantizeLinear(a, s, z)\nb = Neg(a2: f32[N,2])\n\
+             q = QuantizeLinear(b, t)\nreturn y, q",
+            expect![[r#"
+                x: u8[N,2]
+                v: i8[N,2]
+                a2: f32[N,2]
+                t = f32[2]{0.5, 0.25}
+                b = Neg(a2)
+                q = QuantizeLinear(b, t)
+                y = ai.kiln.Region(v, x) {body=graph {
+                  x0: i8[..]
+                  x1: u8[..]
+                  c1 = f32[]{0.5}
+                  v2 = DequantizeLinear(x0, c1)
+                  c3 = f32[]{0.5}
+                  c4 = u8[]{3}
+                  v5 = DequantizeLinear(x1, c3, c4)
+                  v6 = Add(v5, v2)
+                  c7 = f32[]{0.5}
+                  c8 = u8[]{3}
+                  v9 = QuantizeLinear(v6, c7, c8)
+                  return y=v9
+                }}
+                return y, q
             "#]],
         );
     }

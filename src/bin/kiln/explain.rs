@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use clap::Args as Flags;
-use kiln_ir::Cost;
+use kiln::Options;
 use kiln_passes::{PassReport, Report};
 
 use crate::failure::{Failure, note};
 use crate::inputs::checked_dims;
 use crate::options::{Passing, Reading, number, pass};
-use crate::{report, show};
+use crate::show::{amount, savings};
+use crate::{ablate, report, show};
 
 /// Say what each pass does to a model, what it leaves alone, and why
 #[derive(Flags, Debug)]
 #[command(after_help = "Examples:\n  \
     kiln explain model.onnx\n  \
-    kiln explain model.onnx --why conv_bn\n\n\
+    kiln explain model.onnx --why conv_bn\n  \
+    kiln explain model.onnx --ablate --dim batch=8\n\n\
     Savings are counted per run, with every symbol that --dim does not fix standing for 1.")]
 pub struct Args {
     /// The ONNX file; - is stdin
@@ -24,6 +26,12 @@ pub struct Args {
     /// The nodes that a pass recognised and left alone, with what would help
     #[arg(long, value_name = "PASS", value_parser = pass)]
     why: Option<String>,
+    /// Measure what each pass is worth here, by leaving it out
+    #[arg(long, conflicts_with_all = ["why", "json"])]
+    ablate: bool,
+    /// Threads inside one run that is measured; 0 is one per core
+    #[arg(long, value_name = "T", default_value_t = 0, requires = "ablate")]
+    threads: usize,
     /// Replace a symbol of the inputs by a number
     #[arg(long = "dim", value_name = "NAME=N", value_parser = number)]
     dims: Vec<(String, u64)>,
@@ -42,10 +50,11 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let dims = checked_dims(&args.dims, &model.inputs())?;
     let model = model.with_dims(&dims)?;
     model.warnings().iter().for_each(|w| note(w));
-    let options = args.passing.options();
+    let options = Options { threads: args.threads, ..args.passing.options() };
     let (_, done) = model.optimize(&options).map_err(|e| e.in_file(&args.model))?;
     let text = match &args.why {
         Some(pass) => why(pass, &done),
+        None if args.ablate => ablate::measure(&model, &options, &done)?,
         None if args.json => format!("{:#}\n", report::json(&args.model, &done)),
         None => overview(&done),
     };
@@ -66,10 +75,10 @@ fn overview(done: &Report) -> String {
         "nodes {} → {}, FLOPs {} → {}, bytes moved {} → {}\n\n{}",
         done.nodes_before,
         done.nodes_after,
-        count(before.flops),
-        count(after.flops),
-        count(before.bytes),
-        count(after.bytes),
+        amount(before.flops),
+        amount(after.flops),
+        amount(before.bytes),
+        amount(after.bytes),
         show::table(&rows)
     );
     for p in done.passes.iter().filter(|p| !p.declined.is_empty()) {
@@ -107,32 +116,4 @@ fn why(pass: &str, done: &Report) -> String {
         }
     }
     text
-}
-
-fn savings(c: &Cost) -> String {
-    let parts = [(c.nodes, "nodes"), (c.flops, "FLOPs"), (c.bytes, "bytes")];
-    let parts = parts.iter().filter(|(n, _)| *n != 0);
-    parts.map(|(n, unit)| format!("{} {unit}", count(*n))).collect::<Vec<_>>().join(", ")
-}
-
-/// A number with three digits or a little more.
-fn count(n: i64) -> String {
-    const UNITS: [(i64, &str); 3] = [(1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];
-    match UNITS.iter().find(|(unit, _)| n.abs() >= 10 * unit) {
-        Some((unit, letter)) => format!("{}{letter}", n / unit),
-        None => n.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_are_short() {
-        for (n, want) in [(0, "0"), (9_999, "9999"), (12_345, "12k"), (-8_000_000_000, "-8000M")] {
-            assert_eq!(count(n), want);
-        }
-        assert_eq!(savings(&Cost { nodes: 2, flops: 0, bytes: 50_000 }), "2 nodes, 50k bytes");
-    }
 }

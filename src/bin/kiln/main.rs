@@ -7,6 +7,7 @@
 //! failure                                      what goes wrong, and the exit code
 //! ```
 
+mod ablate;
 mod bench;
 mod bugs;
 mod calibration;
@@ -26,12 +27,14 @@ mod machine;
 mod ops;
 mod optimize;
 mod options;
+mod page;
 mod prove;
 mod quantize;
 mod report;
 mod run;
 mod show;
 mod statistics;
+mod svg;
 
 use std::process::ExitCode;
 

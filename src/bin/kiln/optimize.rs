@@ -9,7 +9,7 @@ use crate::failure::{Failure, note};
 use crate::inputs::checked_dims;
 use crate::options::{Passing, Reading, number};
 use crate::prove::{self, Proving};
-use crate::{files, report};
+use crate::{files, page, report};
 
 /// Optimize a model and write it as ONNX
 #[derive(Flags, Debug)]
@@ -29,8 +29,8 @@ pub struct Args {
     /// Write the optimized graph as text
     #[arg(long, value_name = "FILE")]
     ir: Option<PathBuf>,
-    /// Write what each pass did
-    #[arg(long, value_name = "FILE.json")]
+    /// Write what each pass did, as data or as a page with pictures
+    #[arg(long, value_name = "FILE.json|.html")]
     report: Option<PathBuf>,
     #[command(flatten)]
     proving: Proving,
@@ -64,7 +64,10 @@ pub fn main(args: Args) -> Result<(), Failure> {
         files::write(path, kiln_ir::text::print(&graph).as_bytes())?;
     }
     if let Some(path) = &args.report {
-        let document = format!("{:#}\n", report::json(&args.model, &done));
+        let document = match is(path, "html") {
+            true => page::page(&args.model, &done, &model.pictures(&options, &done)?),
+            false => format!("{:#}\n", report::json(&args.model, &done)),
+        };
         files::write(path, document.as_bytes())?;
     }
     let mut out = io::stdout().lock();
@@ -91,17 +94,19 @@ fn check(args: &Args) -> Result<(), Failure> {
             return Err(Failure::usage(what, "name another file"));
         }
     }
-    let ends =
-        |path: &Path, all: &[&str]| path.extension().is_some_and(|e| all.iter().any(|a| e == *a));
-    if args.output != Path::new("-") && !ends(&args.output, &["onnx", "pb"]) {
+    if args.output != Path::new("-") && !is(&args.output, "onnx") && !is(&args.output, "pb") {
         let what = format!("{}: optimized models are written as .onnx", args.output.display());
         return Err(Failure::usage(what, "end the name in .onnx"));
     }
     match args.report.as_deref() {
-        Some(path) if !ends(path, &["json"]) => Err(Failure::usage(
-            format!("{}: reports are written as .json", path.display()),
-            "end the name in .json",
+        Some(path) if !is(path, "json") && !is(path, "html") => Err(Failure::usage(
+            format!("{}: reports are written as .json or .html", path.display()),
+            "end the name in .json or .html",
         )),
         _ => Ok(()),
     }
+}
+
+fn is(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|e| e == extension)
 }

@@ -47,6 +47,7 @@ pub fn json(model: &str, report: &Report) -> Value {
         "flops_after": report.after.flops,
         "bytes_before": report.before.bytes,
         "bytes_after": report.after.bytes,
+        "micros": report.micros,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Values as short text.
 
 use kiln::{DType, Datum, MapKeys, Tensor};
+use kiln_ir::Cost;
 use kiln_tensor::{Complex, Scalar, match_scalar};
 
 /// How many elements are shown.
@@ -103,6 +104,22 @@ pub fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// What is saved, by unit; units of which nothing is saved are left out.
+pub fn savings(c: &Cost) -> String {
+    let parts = [(c.nodes, "nodes"), (c.flops, "FLOPs"), (c.bytes, "bytes")];
+    let parts = parts.iter().filter(|(n, _)| *n != 0);
+    parts.map(|(n, unit)| format!("{} {unit}", amount(*n))).collect::<Vec<_>>().join(", ")
+}
+
+/// A number with three digits or a little more.
+pub fn amount(n: i64) -> String {
+    const UNITS: [(i64, &str); 3] = [(1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];
+    match UNITS.iter().find(|(unit, _)| n.abs() >= 10 * unit) {
+        Some((unit, letter)) => format!("{}{letter}", n / unit),
+        None => n.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use kiln::Map;
@@ -143,5 +160,13 @@ mod tests {
     fn columns_line_up() {
         let row = |a: &str, b: &str| vec![a.to_owned(), b.to_owned()];
         assert_eq!(table(&[row("a", "b"), row("long", "c")]), "a     b\nlong  c\n");
+    }
+
+    #[test]
+    fn amounts_are_short() {
+        for (n, want) in [(0, "0"), (9_999, "9999"), (12_345, "12k"), (-8_000_000_000, "-8000M")] {
+            assert_eq!(amount(n), want);
+        }
+        assert_eq!(savings(&Cost { nodes: 2, flops: 0, bytes: 50_000 }), "2 nodes, 50k bytes");
     }
 }

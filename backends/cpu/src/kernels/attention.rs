@@ -31,6 +31,7 @@ pub(super) static ROWS: &[Row] = &[Row {
         "y = Attention(q: f32[1,1,6,8], k: f32[1,1,0,8], v: f32[1,1,0,4])\nreturn y",
     ],
     in_place: false,
+    integers: false,
     prepare,
 }];
 

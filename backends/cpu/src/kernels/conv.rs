@@ -35,6 +35,7 @@ pub(super) static ROWS: &[Row] = &[Row {
          {activation=\"GeluTanh\"}\nreturn y",
     ],
     in_place: false,
+    integers: false,
     prepare,
 }];
 

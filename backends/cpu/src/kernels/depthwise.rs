@@ -24,6 +24,7 @@ pub(super) static ROWS: &[Row] = &[Row {
          return y",
     ],
     in_place: false,
+    integers: false,
     prepare,
 }];
 

@@ -22,6 +22,7 @@ pub(super) static ROWS: &[Row] = &[
             "a = Sqrt(x: f32[40])\nb = Floor(x)\nc = Sin(b)\nd = Sign(x)\nreturn a, c, d",
         ],
         in_place: true,
+        integers: false,
         prepare: prepare_unary,
     },
     Row {
@@ -40,6 +41,7 @@ pub(super) static ROWS: &[Row] = &[
             "a = Neg(x: f32[3,900])\nb = Sub(a, z: f32[900])\nc = Div(b, x)\ny = Neg(c)\nreturn y",
         ],
         in_place: true,
+        integers: false,
         prepare: prepare_other,
     },
     Row {
@@ -48,11 +50,28 @@ pub(super) static ROWS: &[Row] = &[
         graphs: &["l = f32[]{-0.5}\nu = f32[]{0.25}\nx: f32[7,3000]\na = Neg(x)\n\
              b = Clip(x, l, u)\nc = Clip(a, l, h: f32[])\ny = Clip(c, _, u)\nreturn y, b"],
         in_place: true,
+        integers: false,
         prepare: prepare_clip,
     },
     Row {
+        name: "quantize_linear",
+        what: "QuantizeLinear to bytes and DequantizeLinear of bytes by one constant scale: tiles \
+               in parallel",
+        graphs: &[
+            "s = f32[]{0.01}\nz = u8[]{128}\ny = QuantizeLinear(x: f32[3,700], s, z)\nreturn y",
+            "s = f32[1]{0.015}\na = QuantizeLinear(x: f32[20000], s)\n\
+             y = DequantizeLinear(a, s)\nreturn y",
+            "s = f32[]{0.005}\nz = i8[]{-3}\na = QuantizeLinear(x: f32[3,70], s, z)\n\
+             y = DequantizeLinear(a, s, z)\nreturn y, a",
+        ],
+        in_place: false,
+        integers: true,
+        prepare: prepare_quantizer,
+    },
+    Row {
         name: "region_f32",
-        what: "ai.kiln.Region of f32 and truth values: a program on tiles that stay in L1",
+        what: "ai.kiln.Region of f32, truth values and bytes between quantizers: a program on \
+               tiles that stay in L1",
         graphs: &[
             "x: f32[3,5,700]\nb: f32[700]\ns: f32[5,1]\n\
              y = ai.kiln.Region(x, b, s) {body=graph {\n x: f32[..]\n b: f32[..]\n s: f32[..]\n \
@@ -63,11 +82,16 @@ pub(super) static ROWS: &[Row] = &[
              m: bool[..]\n \
              s = Add(x, z)\n g = Greater(x, z)\n n = Not(m)\n o = Or(g, n)\n k = Cast(o) {to=1}\n \
              p = Where(m, s, z)\n y = Add(p, k)\n return y, s\n}}\nq = Exp(s)\nreturn y, q",
+            "x: u8[3,700]\nv: i8[700]\ny = ai.kiln.Region(x, v) {body=graph {\n x: u8[..]\n \
+             v: i8[..]\n s = f32[]{0.3}\n z = u8[]{1}\n t = f32[]{0.25}\n o = i8[]{-2}\n \
+             a = DequantizeLinear(x, s, z)\n b = DequantizeLinear(v, s)\n c = Mul(a, b)\n \
+             y = QuantizeLinear(c, t, o)\n return y\n}}\nreturn y",
             // A chain through which the operand's own memory serves.
             "a = Neg(x: f32[2,1500])\ny = ai.kiln.Region(a) {body=graph {\n a: f32[..]\n \
              b = Exp(a)\n c = Mul(a, b)\n d = Add(c, b)\n return d\n}}\nz = Neg(y)\nreturn z",
         ],
         in_place: true,
+        integers: true,
         prepare: prepare_region,
     },
 ];
@@ -89,6 +113,11 @@ fn prepare_other(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
 fn prepare_clip(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let clips = matches!(g.op(id), Op::Select(Select::Clip));
     boxed(clips.then(|| Program::of_node(g, id)).flatten())
+}
+
+fn prepare_quantizer(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let takes = matches!(g.op(id), Op::QuantizeLinear(_) | Op::DequantizeLinear(_));
+    boxed(takes.then(|| Program::of_node(g, id)).flatten())
 }
 
 fn prepare_region(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {

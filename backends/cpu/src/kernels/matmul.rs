@@ -35,6 +35,7 @@ pub(super) static ROWS: &[Row] = &[
             "y = com.microsoft.FusedMatMul(x: f32[2,3,4], v: f32[2,5,4]) {transB=1}\nreturn y",
         ],
         in_place: false,
+        integers: false,
         prepare: prepare_matmul,
     },
     Row {
@@ -49,6 +50,7 @@ pub(super) static ROWS: &[Row] = &[
             "w = f32[600,70]\ny = Gemm(x: f32[20,70], w, c: f32[600]) {transB=1}\nreturn y",
         ],
         in_place: false,
+        integers: false,
         prepare: prepare_gemm,
     },
 ];

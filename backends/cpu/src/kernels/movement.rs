@@ -1,5 +1,5 @@
-//! Elements of `f32` put in another order: Transpose, Slice, Expand, Split, Concat and Gather, by
-//! runs that are copied whole.
+//! Elements of `f32`, or bytes, put in another order: Transpose, Slice, Expand, Split, Concat and
+//! Gather, by runs that are copied whole.
 //!
 //! ```text
 //! y[i, j, ..] = x[base + i * s0 + j * s1 + ..]      a last stride of 1: a run
@@ -13,13 +13,14 @@ use kiln_ir::{Error, Graph, NodeId, Op, Result, Type, Value, invalid};
 use kiln_tensor::{DType, shape};
 use rayon::prelude::*;
 
+use super::matmul_integer::{bytes, is_byte};
 use super::{all_f32, is_f32};
 use crate::kernel::{Args, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
     Row {
-        name: "transpose_f32",
+        name: "transpose_f32_u8",
         what: "Transpose: runs where the last axis stays, else blocks of two axes",
         graphs: &[
             "y = Transpose(x: f32[2,3,4,5]) {perm=[0,2,1,3]}\nreturn y",
@@ -27,31 +28,37 @@ pub(super) static ROWS: &[Row] = &[
             "y = Transpose(x: f32[2,33,5,40]) {perm=[0,2,3,1]}\nreturn y",
             "y = Transpose(x: f32[3,40,1,35,2]) {perm=[3,1,4,2,0]}\nreturn y",
             "y = Transpose(x: f32[3,0]) {perm=[1,0]}\nreturn y",
+            "y = Transpose(x: u8[70,3,5]) {perm=[2,0,1]}\nz = Transpose(v: i8[5,2])\nreturn y, z",
         ],
         in_place: false,
+        integers: true,
         prepare: prepare_transpose,
     },
     Row {
-        name: "slice_f32",
+        name: "slice_f32_u8",
         what: "Slice and Expand: strided copies",
         graphs: &[
             "s = i64[2]{1,-1}\ne = i64[2]{3,-9}\na = i64[2]{0,2}\nt = i64[2]{1,-2}\n\
              y = Slice(x: f32[4,3,6], s, e, a, t)\nreturn y",
+            "s = i64[1]{1}\ne = i64[1]{9}\ny = Slice(x: i8[4,3], s, e)\nreturn y",
             "s = i64[2]{3,50}\ny = Expand(x: f32[2,3,1], s)\nreturn y",
         ],
         in_place: false,
+        integers: true,
         prepare: prepare_slice,
     },
     Row {
-        name: "concat_f32",
+        name: "concat_f32_u8",
         what: "Concat and Split: copies of runs",
         graphs: &[
             "y = Concat(x: f32[2,3,4], z: f32[2,1,4], v: f32[2,0,4]) {axis=1}\nreturn y",
             "y = Concat(x: f32[3,4], z: f32[1,4]) {axis=0}\nreturn y",
+            "y = Concat(x: u8[3,4], z: u8[3,1]) {axis=1}\nreturn y",
             "a, b = Split(x: f32[4,7]) {axis=1, num_outputs=2}\nc = Neg(a)\nreturn c, b",
             "s = i64[3]{1,0,2}\na, b, c = Split(x: f32[3,5], s) {axis=0}\nd = Neg(c)\nreturn a, d",
         ],
         in_place: false,
+        integers: true,
         prepare: prepare_concat,
     },
     Row {
@@ -63,6 +70,7 @@ pub(super) static ROWS: &[Row] = &[
             "i = i64[]{2}\ny = Gather(x: f32[2,3,5], i) {axis=-1}\nreturn y",
         ],
         in_place: false,
+        integers: false,
         prepare: prepare_gather,
     },
 ];
@@ -88,7 +96,12 @@ fn merged(sides: impl Iterator<Item = Side>) -> Vec<Side> {
 }
 
 /// Copies the elements of `x` that the sides lead to, from `base` on.
-fn copy(sides: impl Iterator<Item = Side>, base: usize, x: &[f32], y: &mut [f32]) {
+fn copy<T: Copy + Send + Sync>(
+    sides: impl Iterator<Item = Side>,
+    base: usize,
+    x: &[T],
+    y: &mut [T],
+) {
     let sides = merged(sides);
     if y.is_empty() {
         return;
@@ -108,7 +121,7 @@ fn copy(sides: impl Iterator<Item = Side>, base: usize, x: &[f32], y: &mut [f32]
 }
 
 /// The same for one thread.
-fn part(sides: &[Side], base: isize, x: &[f32], y: &mut [f32]) {
+fn part<T: Copy>(sides: &[Side], base: isize, x: &[T], y: &mut [T]) {
     let [outer @ .., (n, last)] = sides else { return };
     let along = outer.iter().position(|&(_, s)| s == 1);
     match (*last, along) {
@@ -146,7 +159,7 @@ fn each(sides: &[Side], from: isize, to: usize, n: usize, f: &mut dyn FnMut(isiz
     }
 }
 
-fn run(y: &mut [f32], x: &[f32], from: isize, stride: isize) {
+fn run<T: Copy>(y: &mut [T], x: &[T], from: isize, stride: isize) {
     match stride {
         1 => y.copy_from_slice(&x[from as usize..][..y.len()]),
         0 => y.fill(x[from as usize]),
@@ -167,7 +180,7 @@ struct Block {
 }
 
 impl Block {
-    fn copy(&self, x: &[f32], base: isize, y: &mut [f32]) {
+    fn copy<T: Copy>(&self, x: &[T], base: isize, y: &mut [T]) {
         for r in (0..self.rows).step_by(BLOCK) {
             let rows = BLOCK.min(self.rows - r);
             for c in (0..self.columns).step_by(BLOCK) {
@@ -183,6 +196,30 @@ impl Block {
     }
 }
 
+/// Whether a value is `f32`, or bytes.
+fn moves(g: &Graph, v: Value) -> bool {
+    is_f32(g, v) || is_byte(g, Some(v)) && g.ty(v).rank().is_some()
+}
+
+/// Copies elements of either kind from operand 0 to the result.
+fn copy_any(sides: impl Iterator<Item = Side>, base: usize, mut args: Args<'_>) -> Result<()> {
+    let out = match args.integers.take() {
+        None => {
+            copy(sides, base, args.input(0)?.1, args.out);
+            return Ok(());
+        }
+        Some(out) => out.bytes()?,
+    };
+    let (_, x, _) = bytes(args.optional(0))?;
+    copy(sides, base, x, out);
+    Ok(())
+}
+
+/// The shape of operand 0.
+fn shape_of<'a>(args: &Args<'a>) -> Result<&'a [usize]> {
+    Ok(args.input(0)?.0)
+}
+
 /// An order of axes.
 struct Transpose(Vec<usize>);
 
@@ -195,16 +232,15 @@ fn prepare_transpose(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
         Some(p) => p.iter().map(|&a| shape::axis(a, rank).ok()).collect(),
     };
     let perm = perm.filter(|p| p.len() == rank)?;
-    is_f32(g, x).then(|| Box::new(Transpose(perm)) as Box<dyn Kernel>)
+    moves(g, x).then(|| Box::new(Transpose(perm)) as Box<dyn Kernel>)
 }
 
 impl Kernel for Transpose {
     fn run(&self, args: Args<'_>) -> Result<()> {
-        let (shape, x) = args.input(0)?;
+        let shape = shape_of(&args)?;
         let strides = shape::strides(shape);
         let sides = self.0.iter().map(|&a| (shape[a], strides[a] as isize));
-        copy(sides, 0, x, args.out);
-        Ok(())
+        copy_any(sides, 0, args)
     }
 }
 
@@ -225,13 +261,13 @@ fn prepare_slice(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
         _ => return None,
     };
     let (first, rest) = (g.input_of(id, 0)?, g.inputs_of(id).into_iter().skip(1));
-    let takes = is_f32(g, first) && rest.flatten().all(|v| is_ints(g, v));
+    let takes = moves(g, first) && rest.flatten().all(|v| is_ints(g, v));
     takes.then(|| Box::new(cut) as Box<dyn Kernel>)
 }
 
 impl Kernel for Cut {
     fn run(&self, args: Args<'_>) -> Result<()> {
-        let (shape, x) = args.input(0)?;
+        let shape = shape_of(&args)?;
         let own = shape::strides(shape);
         match self {
             Cut::Slice => {
@@ -243,23 +279,23 @@ impl Kernel for Cut {
                 let base = runs.iter().zip(&own).map(|(r, s)| r.start * s).sum();
                 let sides =
                     runs.iter().zip(&own).map(|(r, &s)| (r.len, r.step as isize * s as isize));
-                copy(sides, base, x, args.out);
+                copy_any(sides, base, args)
             }
             Cut::Expand => {
                 let strides = shape::broadcast_strides(shape, args.shape);
-                let sides = args.shape.iter().zip(strides).map(|(&n, s)| (n, s as isize));
-                copy(sides, 0, x, args.out);
+                let to = args.shape;
+                let sides = to.iter().zip(strides).map(|(&n, s)| (n, s as isize));
+                copy_any(sides, 0, args)
             }
         }
-        Ok(())
     }
 }
 
 fn prepare_concat(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let Op::Concat(op) = g.op(id) else { return None };
     let takes = match op {
-        Concat::Join { .. } => all_f32(g, id),
-        Concat::Split { .. } => is_f32(g, g.input_of(id, 0)?),
+        Concat::Join { .. } => all_f32(g, id) || g.inputs_of(id).iter().all(|v| is_byte(g, *v)),
+        Concat::Split { .. } => is_f32(g, g.input_of(id, 0)?) && is_f32(g, id.first()),
     };
     takes.then(|| Box::new(*op) as Box<dyn Kernel>)
 }
@@ -273,20 +309,38 @@ impl Kernel for Concat {
     }
 }
 
-fn join(args: Args<'_>, axis: i64) -> Result<()> {
-    let axis = shape::axis(axis, args.shape.len())?;
-    let row: usize = args.shape[axis..].iter().product();
-    if args.out.is_empty() {
+fn join(mut args: Args<'_>, axis: i64) -> Result<()> {
+    let inputs = args.inputs.iter().flatten();
+    match args.integers.take() {
+        None => {
+            let parts = inputs.map(|o| (o.shape, o.data)).collect();
+            join_of(parts, args.shape, axis, args.out)
+        }
+        Some(out) => {
+            let parts = inputs.map(|o| bytes(Some(*o)).map(|(shape, x, _)| (shape, x)));
+            join_of(parts.collect::<Result<_>>()?, args.shape, axis, out.bytes()?)
+        }
+    }
+}
+
+fn join_of<T: Copy + Send + Sync>(
+    parts: Vec<(&[usize], &[T])>,
+    shape: &[usize],
+    axis: i64,
+    out: &mut [T],
+) -> Result<()> {
+    let axis = shape::axis(axis, shape.len())?;
+    let row: usize = shape[axis..].iter().product();
+    if out.is_empty() {
         return Ok(());
     }
-    let parts: Vec<(usize, &[f32])> = (args.inputs.iter().flatten())
-        .map(|o| (o.shape[axis..].iter().product(), o.data))
-        .collect();
+    let parts: Vec<(usize, &[T])> =
+        parts.into_iter().map(|(s, x)| (s[axis..].iter().product(), x)).collect();
     if parts.iter().map(|(n, _)| n).sum::<usize>() != row {
-        invalid!("the parts do not make up {:?}", args.shape);
+        invalid!("the parts do not make up {shape:?}");
     }
     let rows = (JOB / row).max(1);
-    args.out.par_chunks_mut(rows * row).enumerate().for_each(|(q, y)| {
+    out.par_chunks_mut(rows * row).enumerate().for_each(|(q, y)| {
         for (r, mut y) in y.chunks_exact_mut(row).enumerate() {
             for &(n, x) in &parts {
                 let (piece, rest) = y.split_at_mut(n);

@@ -29,6 +29,7 @@ pub(super) static ROWS: &[Row] = &[
             "y = LayerNormalization(x: f32[0,5], s: f32[5])\nreturn y",
         ],
         in_place: false,
+        integers: false,
         prepare: prepare_layer,
     },
     Row {
@@ -43,6 +44,7 @@ pub(super) static ROWS: &[Row] = &[
              b: f32[40]) {rms=1, epsilon=0.1}\nreturn y",
         ],
         in_place: false,
+        integers: false,
         prepare: prepare_skip,
     },
     Row {
@@ -54,6 +56,7 @@ pub(super) static ROWS: &[Row] = &[
             "y = InstanceNormalization(x: f32[2,3,40], s: f32[3], b: f32[3])\nreturn y",
         ],
         in_place: false,
+        integers: false,
         prepare: prepare_group,
     },
     Row {
@@ -66,6 +69,7 @@ pub(super) static ROWS: &[Row] = &[
              y = BatchNormalization(x: f32[9,4], s: f32[4], b: f32[4], m: f32[4], v)\nreturn y",
         ],
         in_place: true,
+        integers: false,
         prepare: prepare_batch,
     },
 ];

@@ -2,36 +2,42 @@
 
 use kiln_ir::ops::pool::{Pool, PoolKind};
 use kiln_ir::ops::window::{AutoPad, Axis};
-use kiln_ir::{Graph, NodeId, Op, Result, invalid};
+use kiln_ir::{Error, Graph, NodeId, Op, Result, invalid};
 use rayon::prelude::*;
 
 use super::is_f32;
 use super::math::Fma;
+use super::matmul_integer::is_byte;
 use super::widest::widest;
-use crate::kernel::{Args, Kernel, Row};
+use crate::kernel::{Args, Integers, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
-    name: "pool_nchw_f32",
-    what: "MaxPool without indices and AveragePool in 1 and 2 dimensions: planes in parallel",
+    name: "pool_nchw_f32_u8",
+    what: "MaxPool without indices, of bytes, too, and AveragePool in 1 and 2 dimensions: planes \
+           in parallel",
     graphs: &[
         "y = MaxPool(x: f32[2,3,9,8]) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]}\n\
          return y",
         "y = MaxPool(x: f32[1,2,11]) {kernel_shape=[3], dilations=[2], ceil_mode=1, strides=[3]}\n\
          return y",
+        "y = MaxPool(x: u8[2,3,9,8]) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]}\n\
+         z = MaxPool(v: i8[1,2,7]) {kernel_shape=[2]}\nreturn y, z",
         "y = AveragePool(x: f32[2,3,7,7]) {kernel_shape=[2,3], pads=[0,1,1,2]}\nreturn y",
         "y = AveragePool(x: f32[1,3,8,9]) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1], \
          count_include_pad=1, ceil_mode=1}\nreturn y",
         "y = AveragePool(x: f32[1,3,8,9]) {kernel_shape=[3,2], auto_pad=\"SAME_UPPER\"}\nreturn y",
     ],
     in_place: false,
+    integers: true,
     prepare,
 }];
 
 fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let Op::Pool(op) = g.op(id) else { return None };
     let x = g.input_of(id, 0)?;
-    let takes = is_f32(g, x)
+    let max = matches!(op.kind, PoolKind::Max { .. });
+    let takes = (is_f32(g, x) || max && is_byte(g, Some(x)))
         && (3..=4).contains(&g.ty(x).rank()?)
         && matches!(op.kind, PoolKind::Max { .. } | PoolKind::Average { .. });
     takes.then(|| Box::new(op.clone()) as Box<dyn Kernel>)
@@ -111,11 +117,11 @@ fn add_text(y: &mut [f32], x: &[f32], step: usize, _: impl Fma) {
 }
 
 /// One plane: `step` takes what each tap reads into the row of the result.
-pub(super) fn plane(
+pub(super) fn plane<T>(
     [h, w]: &[Side; 2],
-    x: &[f32],
-    y: &mut [f32],
-    step: impl Fn(usize, &mut [f32], &[f32], usize),
+    x: &[T],
+    y: &mut [T],
+    step: impl Fn(usize, &mut [T], &[T], usize),
 ) {
     let (kh, kw) = (h.axis.kernel as usize, w.axis.kernel as usize);
     let columns: Vec<_> = (0..kw).map(|kx| w.inside(kx)).collect();
@@ -147,11 +153,40 @@ pub(super) fn sides(axes: Vec<Axis>, lengths: &[usize]) -> Result<[Side; 2]> {
     }
 }
 
+/// The greatest of each window, from the least of the type on.
+fn greatest<T: Copy + Ord + Send + Sync>(
+    [h, w]: &[Side; 2],
+    x: &[T],
+    out: &mut [T],
+    least: T,
+) -> Result<()> {
+    let (area, size) = (h.input * w.input, h.output * w.output);
+    if size > 0 && out.len() / size != x.len().checked_div(area).unwrap_or(0) {
+        invalid!("the pool gives planes of {size}, which do not fill the result");
+    }
+    out.par_chunks_exact_mut(size.max(1)).enumerate().for_each(|(i, y)| {
+        y.fill(least);
+        plane(&[*h, *w], &x[i * area..][..area], y, |_, y, x, step| {
+            y.iter_mut().zip(x.iter().step_by(step)).for_each(|(y, &x)| *y = x.max(*y));
+        });
+    });
+    Ok(())
+}
+
 impl Kernel for Pool {
-    fn run(&self, args: Args<'_>) -> Result<()> {
+    fn run(&self, mut args: Args<'_>) -> Result<()> {
         let (shape, x) = args.input(0)?;
         let [h, w] = sides(self.axes(shape.len() - 2)?, &shape[2..])?;
         let (area, size) = (h.input * w.input, h.output * w.output);
+        let tensor = args.optional(0).and_then(|x| x.other);
+        match (args.integers.take(), tensor) {
+            (Some(Integers::U8(out)), Some(x)) => return greatest(&[h, w], x.as_slice()?, out, 0),
+            (Some(Integers::I8(out)), Some(x)) => {
+                return greatest(&[h, w], x.as_slice()?, out, i8::MIN);
+            }
+            (Some(_), _) => return Err(Error::bug("a pool of bytes reads something else")),
+            (None, _) => {}
+        }
         if args.out.len() != shape[0] * shape[1] * size {
             invalid!("the result is {:?}, the pool gives planes of {size}", args.shape);
         }

@@ -29,6 +29,7 @@ pub(super) static ROWS: &[Row] = &[
             "a = i64[1]{1}\ny = ReduceMax(x: f32[2,40], a)\nreturn y",
         ],
         in_place: false,
+        integers: false,
         prepare: prepare_reduce,
     },
     Row {
@@ -39,6 +40,7 @@ pub(super) static ROWS: &[Row] = &[
             "y = GlobalMaxPool(x: f32[2,3,70])\nreturn y",
         ],
         in_place: false,
+        integers: false,
         prepare: prepare_pool,
     },
 ];

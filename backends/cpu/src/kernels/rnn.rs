@@ -34,6 +34,7 @@ pub(super) static ROWS: &[Row] = &[Row {
          {hidden_size=5}\nreturn y, h",
     ],
     in_place: false,
+    integers: false,
     prepare,
 }];
 

@@ -22,6 +22,7 @@ pub(super) static ROWS: &[Row] = &[Row {
         "y = Softmax(x: f32[3,0])\nreturn y",
     ],
     in_place: true,
+    integers: false,
     prepare,
 }];
 

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 
 use kiln_ir::ops::binary::Binary;
 use kiln_ir::ops::cast::Cast;
-use kiln_ir::ops::compare::Compare;
 use kiln_ir::ops::layout::Layout;
 use kiln_ir::ops::select::Select;
 use kiln_ir::ops::unary::Unary;
@@ -19,38 +18,13 @@ use kiln_tensor::{DType, Tensor, shape};
 use rayon::prelude::*;
 
 use super::math;
-use super::widest::widest;
-use crate::kernel::{Args, Kernel, Operand};
+use super::steps::{Step, choose, narrow, pairs, singles, widen_i8, widen_u8};
+use crate::kernel::{Args, Integers, Kernel, Operand};
 
 /// Elements of a tile: 4 KiB.
 const TILE: usize = 1024;
 /// Elements that one thread takes at a time.
 const JOB: usize = 16 * TILE;
-
-/// What an instruction calculates; truth values are 1 and 0.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Step {
-    Copy,
-    Unary(Unary),
-    Not,
-    IsNaN,
-    Add,
-    Sub,
-    Mul,
-    Div,
-    Pow,
-    PRelu,
-    Max,
-    Min,
-    /// The first operand, no less than the second.
-    AtLeast,
-    /// The first operand, no more than the second.
-    AtMost,
-    Compare(Compare),
-    Scale(f32),
-    /// Where the first operand is true the second, else the third.
-    Where,
-}
 
 /// Where an instruction reads: a leaf, or the result of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,7 +73,17 @@ impl Writer {
     }
 
     /// Writes a node; `None` where there are no instructions for it.
-    fn node(&mut self, op: &Op, types: &[DType], from: &[Option<From>]) -> Option<From> {
+    fn node(
+        &mut self,
+        g: &Graph,
+        id: NodeId,
+        types: &[DType],
+        from: &[Option<From>],
+    ) -> Option<From> {
+        let op = g.op(id);
+        if !takes_bytes(op, types) {
+            return None;
+        }
         let all: Option<Vec<From>> = from.iter().copied().collect();
         let truth = types.first() == Some(&DType::Bool);
         Some(match op {
@@ -114,6 +98,10 @@ impl Writer {
             Op::Compare(c) => self.step(Step::Compare(*c), &all?),
             Op::Variadic(v) if !truth => self.variadic(*v, &all?)?,
             Op::Select(Select::Where) => self.step(Step::Where, &all?),
+            Op::QuantizeLinear(_) | Op::DequantizeLinear(_) => {
+                let step = quantizer(g, id)?;
+                self.step(step, &[(*from.first()?)?])
+            }
             Op::Select(Select::Clip) => {
                 let mut x = (*from.first()?)?;
                 for (i, step) in [(1, Step::AtLeast), (2, Step::AtMost)] {
@@ -183,11 +171,52 @@ fn binary(b: Binary) -> Option<Step> {
     })
 }
 
-fn dtype(g: &Graph, v: Value) -> Option<DType> {
-    match g.ty(v) {
-        Type::Tensor(t) if matches!(t.dtype, DType::F32 | DType::Bool) => Some(t.dtype),
+/// The instruction of a node that quantizes to bytes by one scale, or back.
+fn quantizer(g: &Graph, id: NodeId) -> Option<Step> {
+    let one = |i| {
+        let v = g.input_of(id, i)?;
+        let t = g.constant_of(v).filter(|t| t.len() == 1)?;
+        t.to_vec::<f32>().ok()?.first().copied()
+    };
+    let zero = if g.input_of(id, 2).is_some() { one(2)? } else { 0.0 };
+    let scale = one(1)?;
+    let x = dtype(g, g.input_of(id, 0)?)?;
+    let y = dtype(g, id.first())?;
+    let f32_scale = dtype(g, g.input_of(id, 1)?)? == DType::F32;
+    match (g.op(id), ends(y)) {
+        (Op::QuantizeLinear(q), Some((least, most)))
+            if x == DType::F32 && q.block_size == 0 && q.precision.is_none() && f32_scale =>
+        {
+            Some(Step::Quantize { scale, zero, least, most })
+        }
+        (Op::DequantizeLinear(q), None) if ends(x).is_some() && q.block_size == 0 && f32_scale => {
+            Some(Step::Dequantize { scale, zero })
+        }
         _ => None,
     }
+}
+
+/// The least and the greatest of a byte.
+fn ends(d: DType) -> Option<(f32, f32)> {
+    match d {
+        DType::U8 => Some((0.0, 255.0)),
+        DType::I8 => Some((-128.0, 127.0)),
+        _ => None,
+    }
+}
+
+fn dtype(g: &Graph, v: Value) -> Option<DType> {
+    let takes = [DType::F32, DType::Bool, DType::U8, DType::I8];
+    match g.ty(v) {
+        Type::Tensor(t) if takes.contains(&t.dtype) => Some(t.dtype),
+        _ => None,
+    }
+}
+
+/// Whether a node is told bytes where it takes numbers.
+fn takes_bytes(op: &Op, types: &[DType]) -> bool {
+    let bytes = types.iter().any(|d| matches!(d, DType::U8 | DType::I8));
+    !bytes || matches!(op, Op::QuantizeLinear(_) | Op::DequantizeLinear(_))
 }
 
 impl Program {
@@ -198,7 +227,7 @@ impl Program {
         let types: Option<Vec<DType>> = inputs.iter().flatten().map(|&v| dtype(g, v)).collect();
         let from: Vec<Option<From>> =
             (inputs.iter().enumerate()).map(|(i, v)| v.map(|_| w.leaf(Leaf::Input(i)))).collect();
-        let out = w.node(g.op(id), &types?, &from)?;
+        let out = w.node(g, id, &types?, &from)?;
         Some(w.finish(vec![out]))
     }
 
@@ -221,13 +250,14 @@ impl Program {
                         inputs.iter().flatten().map(|&v| dtype(body, v)).collect();
                     dtype(body, id.first())?;
                     let from: Vec<_> = inputs.iter().map(|v| v.map(|v| made[&v])).collect();
-                    w.node(op, &types?, &from)?
+                    w.node(body, id, &types?, &from)?
                 }
             };
             made.insert(id.first(), from);
         }
-        let outputs = body.outputs().iter().map(|(_, v)| {
-            (dtype(body, *v)? == DType::F32).then_some(())?;
+        let outputs = body.outputs().iter().enumerate().map(|(i, (_, v))| {
+            let dtype = dtype(body, *v)?;
+            (dtype == DType::F32 || i == 0 && ends(dtype).is_some()).then_some(())?;
             made.get(v).copied()
         });
         let outputs: Option<Vec<From>> = outputs.collect();
@@ -243,6 +273,7 @@ fn readable(t: &Tensor) -> Option<Tensor> {
             let data = t.as_slice::<bool>().ok()?.iter().map(|&b| f32::from(u8::from(b)));
             Tensor::from_vec(t.shape(), data.collect()).ok()
         }
+        DType::U8 | DType::I8 => Tensor::from_vec(t.shape(), t.to_vec::<f32>().ok()?).ok(),
         _ => None,
     }
 }
@@ -257,6 +288,46 @@ enum Load<'a> {
     Spread(Spread, &'a [f32]),
     /// As `Spread`, of truth values.
     Truth(Spread, &'a [bool]),
+    /// Bytes, straight or by strides.
+    U8(Option<Spread>, &'a [u8]),
+    I8(Option<Spread>, &'a [i8]),
+}
+
+/// Where a result is written.
+enum Target<'a> {
+    F32(&'a mut [f32]),
+    U8(&'a mut [u8]),
+    I8(&'a mut [i8]),
+}
+
+impl<'a> Target<'a> {
+    /// The first result, in ranges that threads share.
+    fn parts(out: &'a mut [f32], integers: Option<Integers<'a>>) -> Result<Vec<Target<'a>>> {
+        Ok(match integers {
+            None => out.chunks_mut(JOB).map(Target::F32).collect(),
+            Some(Integers::U8(y)) => y.chunks_mut(JOB).map(Target::U8).collect(),
+            Some(Integers::I8(y)) => y.chunks_mut(JOB).map(Target::I8).collect(),
+            Some(Integers::I32(_)) => return Err(Error::bug("a program gives no sums")),
+        })
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Target::F32(y) => y.len(),
+            Target::U8(y) => y.len(),
+            Target::I8(y) => y.len(),
+        }
+    }
+
+    fn write(&mut self, from: usize, tile: &[f32]) {
+        match self {
+            Target::F32(y) => y[from..][..tile.len()].copy_from_slice(tile),
+            Target::U8(y) => narrow(tile, &mut y[from..][..tile.len()]),
+            Target::I8(y) => {
+                narrow(tile, bytemuck::cast_slice_mut(&mut y[from..][..tile.len()]));
+            }
+        }
+    }
 }
 
 /// How an operand that broadcasts is read: lengths and strides, neighbours merged.
@@ -336,11 +407,18 @@ impl Program {
                     .optional(*i)
                     .ok_or_else(|| Error::invalid(format!("input {i} is missing")))?,
             };
-            if other.is_none() && data.len() == args.out.len() {
+            let same = shape::numel(shape)? == shape::numel(args.shape)?;
+            if other.is_none() && same {
                 return Ok(Load::Same(data));
             }
             let spread = Spread::new(shape, args.shape)?;
             match other {
+                Some(t) if t.dtype() == DType::U8 => {
+                    Ok(Load::U8((!same).then_some(spread), t.as_slice()?))
+                }
+                Some(t) if t.dtype() == DType::I8 => {
+                    Ok(Load::I8((!same).then_some(spread), t.as_slice()?))
+                }
                 Some(t) if t.dtype() == DType::Bool => Ok(Load::Truth(spread, t.as_slice()?)),
                 Some(t) => Err(Error::bug(format!("a program reads {}", t.dtype()))),
                 None => Ok(Load::Spread(spread, data)),
@@ -356,18 +434,19 @@ impl Program {
             return Err(Error::bug("the results of a program have different shapes"));
         }
         let work = Work { program: self, loads: self.loads(&args)? };
-        let mut jobs: Vec<Vec<Option<&mut [f32]>>> =
-            args.out.chunks_mut(JOB).map(|out| vec![Some(out)]).collect();
+        let first = Target::parts(args.out, args.integers)?;
+        let mut jobs: Vec<Vec<Option<Target<'_>>>> =
+            first.into_iter().map(|out| vec![Some(out)]).collect();
         for more in args.more {
             match more {
                 Some((_, out)) => {
                     let parts = jobs.iter_mut().zip(out.chunks_mut(JOB));
-                    parts.for_each(|(job, out)| job.push(Some(out)));
+                    parts.for_each(|(job, out)| job.push(Some(Target::F32(out))));
                 }
                 None => jobs.iter_mut().for_each(|job| job.push(None)),
             }
         }
-        let job = |(i, mut out): (usize, Vec<Option<&mut [f32]>>)| {
+        let job = |(i, mut out): (usize, Vec<Option<Target<'_>>>)| {
             cancel.poll()?;
             work.job(i * JOB, &mut out);
             Ok(())
@@ -381,8 +460,8 @@ impl Program {
 
 impl Work<'_> {
     /// The elements from place `start` on.
-    fn job(&self, start: usize, outs: &mut [Option<&mut [f32]>]) {
-        let total = outs.iter().flatten().next().map_or(0, |o| o.len());
+    fn job(&self, start: usize, outs: &mut [Option<Target<'_>>]) {
+        let total = outs.iter().flatten().next().map_or(0, Target::len);
         let size = TILE.min(total);
         let mut leaves: Vec<Vec<f32>> = (self.loads.iter())
             .map(|l| if matches!(l, Load::Same(_)) { vec![] } else { vec![0.0; size] })
@@ -395,12 +474,16 @@ impl Work<'_> {
                 match load {
                     Load::Same(_) => {}
                     Load::Own => {
-                        if let Some(own) = outs.first().and_then(Option::as_deref) {
+                        if let Some(Some(Target::F32(own))) = outs.first() {
                             tile[..n].copy_from_slice(&own[from..][..n]);
                         }
                     }
                     Load::Spread(s, _) | Load::Truth(s, _) if from > 0 && s.is_scalar() => {}
                     Load::Spread(s, x) => s.read(x, at, &mut tile[..n], |x| x),
+                    Load::U8(None, x) => widen_u8(&x[at..][..n], &mut tile[..n]),
+                    Load::I8(None, x) => widen_i8(&x[at..][..n], &mut tile[..n]),
+                    Load::U8(Some(s), x) => s.read(x, at, &mut tile[..n], f32::from),
+                    Load::I8(Some(s), x) => s.read(x, at, &mut tile[..n], f32::from),
                     Load::Truth(s, x) => {
                         s.read(x, at, &mut tile[..n], |b| f32::from(u8::from(b)));
                     }
@@ -410,7 +493,7 @@ impl Work<'_> {
             for (out, &source) in outs.iter_mut().zip(&self.program.outputs) {
                 if let Some(out) = out {
                     let tile = self.source(source, (start + from, n), &leaves, &registers);
-                    out[from..][..n].copy_from_slice(tile);
+                    out.write(from, tile);
                 }
             }
         }
@@ -449,74 +532,6 @@ impl Work<'_> {
             }
             registers[register] = out;
         }
-    }
-}
-
-widest! {
-    fn choose(c: &[f32], a: &[f32], b: &[f32], y: &mut [f32]) = choose_text
-}
-
-widest! {
-    fn pairs(step: Step, a: &[f32], b: &[f32], y: &mut [f32]) = pairs_text
-}
-
-widest! {
-    fn singles(step: Step, x: &[f32], y: &mut [f32]) = singles_text
-}
-
-#[inline(always)]
-fn choose_text(c: &[f32], a: &[f32], b: &[f32], y: &mut [f32], _: impl math::Fma) {
-    for (y, (&c, (&a, &b))) in y.iter_mut().zip(c.iter().zip(a.iter().zip(b))) {
-        *y = if c != 0.0 { a } else { b };
-    }
-}
-
-#[inline(always)]
-fn zip(a: &[f32], b: &[f32], y: &mut [f32], f: impl Fn(f32, f32) -> f32) {
-    for (y, (&a, &b)) in y.iter_mut().zip(a.iter().zip(b)) {
-        *y = f(a, b);
-    }
-}
-
-#[inline(always)]
-fn truth(b: bool) -> f32 {
-    if b { 1.0 } else { 0.0 }
-}
-
-#[inline(always)]
-fn pairs_text(step: Step, a: &[f32], b: &[f32], y: &mut [f32], _: impl math::Fma) {
-    match step {
-        Step::Sub => zip(a, b, y, |a, b| a - b),
-        Step::Mul => zip(a, b, y, |a, b| a * b),
-        Step::Div => zip(a, b, y, |a, b| a / b),
-        Step::PRelu => zip(a, b, y, |a, b| if a < 0.0 { a * b } else { a }),
-        // NaN of either stays.
-        Step::Max => zip(a, b, y, |a, b| if a >= b || a.is_nan() { a } else { b }),
-        Step::Min => zip(a, b, y, |a, b| if a <= b || a.is_nan() { a } else { b }),
-        Step::AtLeast => zip(a, b, y, |a, b| if a < b { b } else { a }),
-        Step::AtMost => zip(a, b, y, |a, b| if a > b { b } else { a }),
-        // The exponent is mostly one small number.
-        Step::Pow if b.iter().all(|&b| b == 2.0) => zip(a, b, y, |a, _| a * a),
-        Step::Pow => zip(a, b, y, f32::powf),
-        Step::Compare(Compare::Less) => zip(a, b, y, |a, b| truth(a < b)),
-        Step::Compare(Compare::LessOrEqual) => zip(a, b, y, |a, b| truth(a <= b)),
-        Step::Compare(Compare::Greater) => zip(a, b, y, |a, b| truth(a > b)),
-        Step::Compare(Compare::GreaterOrEqual) => zip(a, b, y, |a, b| truth(a >= b)),
-        Step::Compare(Compare::Equal) => zip(a, b, y, |a, b| truth(a == b)),
-        Step::Compare(Compare::And) => zip(a, b, y, |a, b| a * b),
-        Step::Compare(Compare::Or) => zip(a, b, y, |a, b| if a != 0.0 { a } else { b }),
-        Step::Compare(Compare::Xor) => zip(a, b, y, |a, b| truth(a != b)),
-        _ => zip(a, b, y, |a, b| a + b),
-    }
-}
-
-#[inline(always)]
-fn singles_text(step: Step, x: &[f32], y: &mut [f32], _: impl math::Fma) {
-    match step {
-        Step::Not => y.iter_mut().zip(x).for_each(|(y, &x)| *y = 1.0 - x),
-        Step::IsNaN => y.iter_mut().zip(x).for_each(|(y, &x)| *y = truth(x.is_nan())),
-        Step::Scale(by) => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * by),
-        _ => y.copy_from_slice(x),
     }
 }
 

@@ -294,8 +294,13 @@ pub fn read_v5(attrs: &Attrs) -> Result<Forest> {
     }
     let members_of = Numbers::read(attrs, "", "membership_values")?.values;
     let sets = sets::split(&members_of, members as usize)?;
-    let roots =
-        ints(attrs, "tree_roots")?.iter().map(|&r| lead(r, false)).collect::<Result<_>>()?;
+    // A tree of one leaf is written as a node that leads to it twice.
+    let root = |&r: &i64| {
+        let root = lead(r, false)?;
+        let node = root.as_node().and_then(|i| nodes.get(i));
+        Ok(node.filter(|n| n.yes == n.no && n.yes.as_leaf().is_some()).map_or(root, |n| n.yes))
+    };
+    let roots = ints(attrs, "tree_roots")?.iter().map(root).collect::<Result<_>>()?;
     let (leaves, targets, wide) = read_leaves(attrs)?;
     let wide = wide || splits.wide;
     Ok(Forest { nodes, roots, leaves, sets, targets, wide, features: 0 })

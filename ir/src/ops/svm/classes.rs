@@ -183,20 +183,39 @@ impl Classifier {
     fn decisions(&self, row: &[f64], vectors: &[usize], starts: &[usize]) -> Vec<f64> {
         let count: usize = vectors.iter().sum();
         let kernels: Vec<f64> = (0..count).map(|i| self.kernel.apply(row, i)).collect();
-        let sum = |class: usize, line: usize| -> f64 {
+        let sums = self.weighted(&kernels, vectors, starts);
+        sums.zip(&self.kernel.rho).map(|(sum, &rho)| sum + f64::from(rho)).collect()
+    }
+
+    /// The sum for each pair of classes, without `rho`, of what the support vectors give; none
+    /// where the model has no pairs.
+    pub fn sums(&self, kernels: &[f64]) -> Vec<f64> {
+        match &self.classes {
+            Classes::Linear => vec![],
+            Classes::Pairs { vectors, starts, .. } => {
+                self.weighted(kernels, vectors, starts).collect()
+            }
+        }
+    }
+
+    fn weighted(
+        &self,
+        kernels: &[f64],
+        vectors: &[usize],
+        starts: &[usize],
+    ) -> impl Iterator<Item = f64> {
+        let count = kernels.len();
+        let sum = move |class: usize, line: usize| -> f64 {
             let at = starts[class];
             let coefficients = &self.kernel.coefficients[line * count + at..][..vectors[class]];
             coefficients.iter().zip(&kernels[at..]).map(|(&c, k)| f64::from(c) * k).sum()
         };
-        pairs(vectors.len())
-            .zip(&self.kernel.rho)
-            .map(|((i, j), &rho)| sum(i, j - 1) + sum(j, i) + f64::from(rho))
-            .collect()
+        pairs(vectors.len()).map(move |(i, j)| sum(i, j - 1) + sum(j, i))
     }
 }
 
 /// The pairs (0, 1), (0, 2), .. (1, 2), .. of `n` classes.
-fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
+pub fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..n).flat_map(move |i| (i + 1..n).map(move |j| (i, j)))
 }
 
