@@ -392,4 +392,24 @@ mod tests {
         let q = two().quantize(&[], &how).expect("quantizes");
         assert_eq!(left(&q), [("w", true)]);
     }
+
+    #[test]
+    fn forests_of_ranks_give_the_same_bits() {
+        let file = |name: &str| format!("{}/models/forest_iris/{name}", env!("CARGO_MANIFEST_DIR"));
+        let model = Model::load(file("model.onnx")).expect("loads");
+        let q = model.quantize(&[], &Quantizing::default()).expect("forests need no samples");
+        assert!(text::print(&q.graph).contains("ai.kiln.RankForest"));
+        let npz = std::fs::read(file("inputs.npz")).expect("beside the model").into();
+        let inputs = crate::npy::read_npz(&npz).expect("arrays");
+        let run = |g: &Graph| {
+            let inputs = inputs.iter().map(|(_, t)| t.clone().into()).collect();
+            eval::run(g, &Context::default(), inputs).expect("runs")
+        };
+        let same = |a: &Datum, b: &Datum| {
+            a.as_tensor().ok().map(|t| t.bytes().to_vec())
+                == b.as_tensor().ok().map(|t| t.bytes().to_vec())
+        };
+        let (want, got) = (run(model.graph()), run(&q.graph));
+        assert!(want.len() == got.len() && want.iter().zip(&got).all(|(a, b)| same(a, b)));
+    }
 }

@@ -218,7 +218,8 @@ mod tests {
     #[test]
     fn lengths_decide_where_symbols_do_not() {
         let text = "n = Shape(x: f32[N,3])\nk = i64[1]{1}\ns = Add(n, k)\n\
-            m = i64[1]{-1}\nt = i64[2]{8,9}\nc = Equal(s, m)\nw = Where(c, t, s)\ny = ConstantOfShape(w)\nreturn y";
-        assert_eq!(types(text).expect("types"), ["f32[N + 1,4]"]);
+            m = i64[1]{-1}\nt = i64[2]{8,9}\nc = Equal(s, m)\nw = Where(c, t, s)\n\
+            y = ConstantOfShape(w)\nreturn y";
+        assert_eq!(types(text).expect("types"), ["f32[N+1,4]"]);
     }
 }

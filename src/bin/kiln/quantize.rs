@@ -91,18 +91,7 @@ pub fn main(args: Args) -> Result<(), Failure> {
         Some(path) => calibration::samples(path, &model.inputs(), model.limits())?,
         None => vec![],
     };
-    let labels = args.labels.as_deref().map(labels).transpose()?;
-    let how = Quantizing {
-        precision: args.dtype,
-        method: args.method,
-        per_channel: args.per_channel,
-        exclude: args.exclude.clone(),
-        max_drop: args.max_drop,
-        metric: args.metric,
-        labels,
-        threads: args.threads,
-    };
-    let done = model.quantize(&samples, &how)?;
+    let done = model.quantize(&samples, &how(&args)?)?;
     let bytes = model.export(&done.graph).map_err(|e| e.in_file(&args.model))?;
     if let Some(path) = &args.report {
         let document = report(&args, &model, (samples.len(), bytes.len()), &done);
@@ -124,6 +113,20 @@ pub fn main(args: Args) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// What the flags ask for.
+fn how(args: &Args) -> Result<Quantizing, Failure> {
+    Ok(Quantizing {
+        precision: args.dtype,
+        method: args.method,
+        per_channel: args.per_channel,
+        exclude: args.exclude.clone(),
+        max_drop: args.max_drop,
+        metric: args.metric,
+        labels: args.labels.as_deref().map(labels).transpose()?,
+        threads: args.threads,
+    })
 }
 
 /// Refuses what makes no sense before anything is read.
