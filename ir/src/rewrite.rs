@@ -24,6 +24,13 @@ pub trait Rewrite {
         true
     }
 
+    /// How many times the usual rounding of a few thousand terms the values at its border may be
+    /// off, where it is not exact: more where a factor is moved past a difference of large
+    /// numbers.
+    fn slack(&self) -> f64 {
+        1.0
+    }
+
     /// Called before the first node of a graph is looked at; forgets what was counted of others.
     fn begin(&self) {}
 
@@ -148,6 +155,8 @@ pub struct Proposal<'a> {
     pub rule: &'static str,
     /// Whether the rule promises every bit.
     pub exact: bool,
+    /// How many times the usual rounding it may be off, else.
+    pub slack: f64,
     /// The node at which the rule fired.
     pub root: NodeId,
     /// The nodes that go with the root.

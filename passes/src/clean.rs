@@ -21,6 +21,6 @@ pub(crate) fn rules(limits: &Limits) -> Vec<Box<dyn Rewrite>> {
         Box::new(expand_broadcast::ExpandBroadcast),
         Box::new(fold_shape::FoldShape),
         Box::new(fold::Fold::new(limits)),
-        Box::new(duplicate::Duplicate),
+        Box::new(duplicate::Duplicate::default()),
     ]
 }

@@ -157,7 +157,10 @@ impl Recording {
         for (old, new) in proposal.replaced.iter().filter(|_| compares) {
             let (want, got) = (old_side.value(g, cx, *old), old_side.kept.get(g, *new));
             let (Some(want), Some(got)) = (want, got) else { continue };
-            let bound = if proposal.exact { Bound::Bits } else { Bound::Rounding };
+            let bound = match proposal.exact {
+                true => Bound::Bits,
+                false => Bound::Rounding(proposal.slack),
+            };
             gap.merge(Gap::between(&want, &got, bound).at(&g.node(old.node).name));
         }
         // Later edits are held to the values of the untouched graph, and not to what roundings

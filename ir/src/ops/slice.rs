@@ -59,6 +59,7 @@ impl Operator for Slice {
         let steps = if cx.has(4) { cx.ints(4)? } else { Some(vec![1; axes.len()]) };
         check_counts(axes.len(), [&starts, &ends].map(|d| d.as_ref().map(Vec::len)))?;
         check_counts(axes.len(), [steps.as_ref().map(Vec::len), None])?;
+        check_once(&axes, x.len())?;
         let mut out = x.to_vec();
         let mut dims = known_dims(cx, 0).filter(|_| x.len() == 1);
         for (k, &axis) in axes.iter().enumerate() {
@@ -115,11 +116,23 @@ pub fn runs(x: &[usize], lists: [Option<Vec<i64>>; 4]) -> Result<Vec<Run>> {
     check_counts(axes.len(), [Some(starts.len()), Some(ends.len())])?;
     check_counts(axes.len(), [Some(steps.len()), None])?;
     let mut runs: Vec<Run> = x.iter().map(|&n| Run { start: 0, step: 1, len: n }).collect();
+    check_once(&axes, x.len())?;
     for (k, &axis) in axes.iter().enumerate() {
         let axis = shape::axis(axis, x.len())?;
         runs[axis] = run(x[axis], starts[k], ends[k], steps[k])?;
     }
     Ok(runs)
+}
+
+/// An error where an axis is named twice: what that means is not defined.
+fn check_once(axes: &[i64], rank: usize) -> Result<()> {
+    let mut seen = vec![false; rank];
+    for &axis in axes {
+        if std::mem::replace(&mut seen[shape::axis(axis, rank)?], true) {
+            invalid!("axis {axis} is sliced twice: slice once for each");
+        }
+    }
+    Ok(())
 }
 
 /// Some places of an axis: `len` of them from `start` in steps.

@@ -166,6 +166,7 @@ impl Applying<'_> {
                 &Proposal {
                     rule: self.rule.name(),
                     exact: self.rule.exact(),
+                    slack: self.rule.slack(),
                     root: self.root,
                     absorbed: &edit.absorbed,
                     made: &nodes,

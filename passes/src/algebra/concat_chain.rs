@@ -44,12 +44,18 @@ impl Rewrite for ConcatChain {
                 false => inputs.push(Some(v.into())),
             }
         }
+        if inputs.len() > MOST {
+            return Err(Decline::new("the joined Concat would have too many operands"));
+        }
         let mut e = Edit::default();
         let y = e.node(Concat::Join { axis: along as i64 }, &inputs);
         e.replace(root.first(), y);
         Ok(Some(e))
     }
 }
+
+/// Operands of one Concat: a chain of doublings has no end.
+const MOST: usize = 1024;
 
 /// The axis along which a Concat of known rank joins.
 fn axis_of(g: &Graph, node: NodeId) -> Option<usize> {

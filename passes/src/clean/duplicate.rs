@@ -9,14 +9,27 @@
 //! Saves one of two nodes of the same operator, attributes and operands; constants of equal
 //! content are equal operands. Exact; random operators are left alone.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
+
 use kiln_ir::{Edit, Graph, NodeId, Op, Operator, Rewrite, Value, Verdict};
 
 /// See the module.
-pub struct Duplicate;
+#[derive(Default)]
+pub struct Duplicate {
+    /// The first of each kind that reads a value, so that not all readers are looked at each
+    /// time. What is in it may be gone, or another node by now.
+    seen: RefCell<HashMap<(Value, Discriminant<Op>), Vec<NodeId>>>,
+}
 
 impl Rewrite for Duplicate {
     fn name(&self) -> &'static str {
         "duplicate"
+    }
+
+    fn begin(&self) {
+        self.seen.borrow_mut().clear();
     }
 
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
@@ -27,12 +40,18 @@ impl Rewrite for Duplicate {
         let operands = g.inputs_of(root);
         let variable = operands.iter().flatten().find(|v| g.constant_of(**v).is_none());
         let Some(shared) = variable else { return Ok(None) };
-        let twin = g.readers(*shared).map(|(n, _)| n).filter(|&n| n < root).find(|&n| {
+        let mut seen = self.seen.borrow_mut();
+        let first = seen.entry((*shared, discriminant(op))).or_default();
+        first.retain(|&n| n != root && g.contains(n));
+        let twin = first.iter().copied().find(|&n| {
             let others = g.inputs_of(n);
             g.op(n) == op
                 && others.len() == operands.len()
                 && others.iter().zip(&operands).all(|(a, b)| same(g, *a, *b))
         });
+        if twin.is_none() {
+            first.push(root);
+        }
         Ok(twin.map(|twin| {
             let mut e = Edit::default();
             for v in g.outputs_of(root) {
@@ -62,7 +81,7 @@ mod tests {
     #[test]
     fn merges_equal_nodes_and_equal_constants() {
         check(
-            &Duplicate,
+            &Duplicate::default(),
             "c = f32[1]{2.0}\nd = f32[1]{2.0}\na = Mul(x: f32[N], c)\nb = Mul(x, d)\n\
              y = Add(a, b)\nreturn y",
             expect![[r#"
@@ -78,7 +97,7 @@ mod tests {
     #[test]
     fn keeps_other_attributes_and_the_other_order() {
         check(
-            &Duplicate,
+            &Duplicate::default(),
             "a = LeakyRelu(x: f32[N]) {alpha=0.5}\nb = LeakyRelu(x)\nc = Sub(a, b)\n\
              d = Sub(b, a)\nreturn c, d",
             expect!["(unchanged)\n"],

@@ -25,6 +25,10 @@ impl Rewrite for ConvAffine {
         false
     }
 
+    fn slack(&self) -> f64 {
+        16.0
+    }
+
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
         let Some(step) = Step::at(g, root, |v| is_conv(g, v)) else { return Ok(None) };
         let rank = g.ty(step.x).rank().ok_or(Decline::new("the rank is unknown"))?;

@@ -26,6 +26,10 @@ impl Rewrite for ConvBn {
         false
     }
 
+    fn slack(&self) -> f64 {
+        16.0
+    }
+
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
         let Op::BatchNorm(norm) = g.op(root) else { return Ok(None) };
         let Some(c) = g.input_of(root, 0) else { return Ok(None) };

@@ -30,6 +30,10 @@ impl Rewrite for MatMulAffine {
         false
     }
 
+    fn slack(&self) -> f64 {
+        16.0
+    }
+
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
         if let Op::BatchNorm(norm) = g.op(root) {
             let Some(p) = g.input_of(root, 0).filter(|p| is_product(g, *p)) else {

@@ -62,7 +62,7 @@ fn pruned(f: &Forest) -> Option<Forest> {
         walk.tree(root);
     }
     let mut new = f.clone();
-    let to = |n| walk.end(n);
+    let mut to = |n| end(&mut walk.redirect, n);
     new.nodes.iter_mut().for_each(|n| (n.yes, n.no) = (to(n.yes), to(n.no)));
     new.roots.iter_mut().for_each(|r| *r = to(*r));
     join_leaves(&mut new);
@@ -70,20 +70,29 @@ fn pruned(f: &Forest) -> Option<Forest> {
     (new.nodes.len() < f.nodes.len()).then_some(new)
 }
 
+/// Where rows that come to a place go. Every node on the way is led there at once, so that a
+/// long way is walked but once.
+fn end(redirect: &mut [Option<Next>], place: Next) -> Next {
+    let mut last = place;
+    while let Some(to) = last.as_node().and_then(|i| redirect[i]) {
+        last = to;
+    }
+    let mut next = place;
+    while let Some((i, to)) = next.as_node().and_then(|i| Some((i, redirect[i]?))) {
+        redirect[i] = Some(last);
+        next = to;
+    }
+    last
+}
+
 /// Leads past nodes whose two leaves vote alike.
 fn join_leaves(f: &mut Forest) {
     let mut alike: Vec<Option<Next>> = vec![None; f.nodes.len()];
-    let end = |alike: &[Option<Next>], mut n: Next| {
-        while let Some(to) = n.as_node().and_then(|i| alike[i]) {
-            n = to;
-        }
-        n
-    };
     // From the leaves up: nodes come before what they lead to, but where branches meet again.
     for _ in 0..ROUNDS {
         let mut found = false;
         for i in (0..f.nodes.len()).rev() {
-            let (yes, no) = (end(&alike, f.nodes[i].yes), end(&alike, f.nodes[i].no));
+            let (yes, no) = (end(&mut alike, f.nodes[i].yes), end(&mut alike, f.nodes[i].no));
             (f.nodes[i].yes, f.nodes[i].no) = (yes, no);
             let votes = |n: Next| n.as_leaf().map(|i| f.leaves.at(i));
             if alike[i].is_none()
@@ -97,7 +106,7 @@ fn join_leaves(f: &mut Forest) {
             break;
         }
     }
-    f.roots.iter_mut().for_each(|r| *r = end(&alike, *r));
+    f.roots.iter_mut().for_each(|r| *r = end(&mut alike, *r));
 }
 
 /// What a feature may still be: a number from `.low` to `.high`, or NaN.
@@ -209,14 +218,6 @@ impl<'a> Walk<'a> {
         steps.push(Step::Leave(node.feature, left));
         steps.push(Step::Enter(node.no, node.feature, no));
         steps.push(Step::Enter(node.yes, node.feature, yes));
-    }
-
-    /// Where rows that come to a place go.
-    fn end(&self, mut next: Next) -> Next {
-        while let Some(to) = next.as_node().and_then(|i| self.redirect[i]) {
-            next = to;
-        }
-        next
     }
 }
 

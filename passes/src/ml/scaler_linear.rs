@@ -35,6 +35,10 @@ impl Rewrite for ScalerLinear {
         false
     }
 
+    fn slack(&self) -> f64 {
+        16.0
+    }
+
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
         let table = g.input_of(root, 0);
         let model = match g.op(root) {

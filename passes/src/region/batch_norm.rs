@@ -30,6 +30,10 @@ impl Rewrite for BatchNorm {
         false
     }
 
+    fn slack(&self) -> f64 {
+        16.0
+    }
+
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
         let Op::BatchNorm(norm) = g.op(root) else { return Ok(None) };
         if norm.training {

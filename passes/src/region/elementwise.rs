@@ -93,7 +93,8 @@ fn same_shape(g: &Graph, a: Value, b: Value) -> bool {
 /// Whether a node is elementwise, with one output, and all `f32`, or a quantizer of bytes.
 fn takes(g: &Graph, node: NodeId) -> bool {
     let op = g.op(node);
-    let is = |v: Value, dtypes: &[DType]| matches!(g.ty(v), Type::Tensor(t) if dtypes.contains(&t.dtype));
+    let is =
+        |v: Value, dtypes: &[DType]| g.ty(v).as_tensor().is_ok_and(|t| dtypes.contains(&t.dtype));
     let (floats, bytes) = (&[DType::F32][..], &[DType::U8, DType::I8][..]);
     let both = &[DType::F32, DType::U8, DType::I8][..];
     let x = g.input_of(node, 0);
