@@ -241,6 +241,13 @@ impl Graph {
         out
     }
 
+    /// The operands that a node has, in no order.
+    pub fn operands(&self, id: NodeId) -> impl Iterator<Item = Value> + '_ {
+        self.dag
+            .edges_directed(id.0, Incoming)
+            .map(|e| Value { node: NodeId(e.source()), slot: e.weight().from })
+    }
+
     /// Operand `i` of a node, where it is given.
     pub fn input_of(&self, id: NodeId, i: usize) -> Option<Value> {
         self.dag

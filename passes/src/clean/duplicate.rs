@@ -40,6 +40,10 @@ impl Rewrite for Duplicate {
         let operands = g.inputs_of(root);
         let variable = operands.iter().flatten().find(|v| g.constant_of(**v).is_none());
         let Some(shared) = variable else { return Ok(None) };
+        let crowded = |v| g.readers(v).any(|(n, _)| g.operands(n).nth(CROWD).is_some());
+        if g.outputs_of(root).any(crowded) {
+            return Ok(None);
+        }
         let mut seen = self.seen.borrow_mut();
         let first = seen.entry((*shared, discriminant(op))).or_default();
         first.retain(|&n| n != root && g.contains(n));
@@ -61,6 +65,9 @@ impl Rewrite for Duplicate {
         }))
     }
 }
+
+/// Readers of more operands than this keep them: to change one takes time in proportion to all.
+const CROWD: usize = 1024;
 
 /// Whether two operands are the same value, or constants of the same content.
 fn same(g: &Graph, a: Option<Value>, b: Option<Value>) -> bool {

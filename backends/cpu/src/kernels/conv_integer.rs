@@ -86,7 +86,8 @@ fn prepare(
     let w = g.constant_of(input(places.w)?)?;
     let w_zero = input(places.w_zero);
     let alike = w_zero.is_none()
-        || w_zero.is_some_and(|z| g.constant_of(z).is_some()) && is_uniform(g, w_zero);
+        || w_zero.is_some_and(|z| g.constant_of(z).is_some())
+            && is_uniform(g, w_zero, (input(places.w), 0));
     let fits = is_byte(g, input(0)) && is_byte(g, input(places.w)) && alike;
     if !fits || !(3..=4).contains(&w.rank()) || w.is_empty() {
         return None;

@@ -62,11 +62,18 @@ pub(super) fn is_single(g: &Graph, v: Option<Value>) -> bool {
     v.and_then(shape).is_some_and(|s| s.iter().product::<usize>() == 1)
 }
 
-/// Whether a value is one number: an element, or a constant whose elements are alike.
-pub(super) fn is_uniform(g: &Graph, v: Option<Value>) -> bool {
+/// Whether a value is one number: an element, or a constant vector of equal elements, as many as
+/// axis `axis` of `of` (from the end where negative) is long.
+pub(super) fn is_uniform(g: &Graph, v: Option<Value>, (of, axis): (Option<Value>, i64)) -> bool {
+    let length = || {
+        let dims = g.ty(of?).as_tensor().ok()?.shape.as_ref()?;
+        dims[shape::axis(axis, dims.len()).ok()?].as_len()
+    };
     let alike = |t: &Tensor| {
         let all = t.to_vec::<i64>().unwrap_or_default();
-        !all.is_empty() && all.iter().all(|x| *x == all[0])
+        t.rank() == 1
+            && Some(all.len()) == length()
+            && all.first().is_some_and(|first| all.iter().all(|x| x == first))
     };
     is_single(g, v) || v.and_then(|v| g.constant_of(v)).is_some_and(alike)
 }
@@ -89,7 +96,7 @@ fn prepare_qlinear(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let takes = matrices(g, [input(0), input(3)])
         && [1, 2, 6, 7].iter().all(|&i| is_single(g, input(i)))
         && (by_column || is_single(g, Some(b_scale)))
-        && is_uniform(g, input(5))
+        && is_uniform(g, input(5), (input(3), -1))
         && is_byte(g, input(7))
         && [1, 4, 6].iter().all(|&i| input(i).and_then(|v| dtype(g, v)) == Some(DType::F32));
     takes.then(|| Box::new(Product { b: 3, kept: kept(g, input(3)) }) as Box<dyn Kernel>)
@@ -98,8 +105,9 @@ fn prepare_qlinear(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
 fn prepare_integer(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let Op::MatMulInteger(_) = g.op(id) else { return None };
     let input = |i| g.input_of(id, i);
-    let zero = |i| input(i).is_none() || is_uniform(g, input(i));
-    let takes = matrices(g, [input(0), input(1)]) && zero(2) && zero(3);
+    let zero = |i, of| input(i).is_none() || is_uniform(g, input(i), of);
+    let takes =
+        matrices(g, [input(0), input(1)]) && zero(2, (input(0), -2)) && zero(3, (input(1), -1));
     takes.then(|| Box::new(Product { b: 1, kept: kept(g, input(1)) }) as Box<dyn Kernel>)
 }
 
