@@ -15,12 +15,15 @@ use std::mem::{Discriminant, discriminant};
 
 use kiln_ir::{Edit, Graph, NodeId, Op, Operator, Rewrite, Value, Verdict};
 
+/// A value that is read, and the family of operators that reads it.
+type Kind = (Value, Discriminant<Op>);
+
 /// See the module.
 #[derive(Default)]
 pub struct Duplicate {
     /// The first of each kind that reads a value, so that not all readers are looked at each
     /// time. What is in it may be gone, or another node by now.
-    seen: RefCell<HashMap<(Value, Discriminant<Op>), Vec<NodeId>>>,
+    seen: RefCell<HashMap<Kind, Vec<NodeId>>>,
 }
 
 impl Rewrite for Duplicate {

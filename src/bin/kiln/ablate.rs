@@ -57,7 +57,8 @@ fn race(
         Ok(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1))
     };
     // The first runs pay for memory.
-    (time(with)?, time(without)?);
+    time(with)?;
+    time(without)?;
     let (mut pairs, start) = (Vec::new(), Instant::now());
     while pairs.len() < FEWEST || pairs.len() < MOST && start.elapsed() < SPAN {
         // Who runs second finds the caches warm: take turns.
