@@ -190,7 +190,7 @@ fn gather(g: &Geometry, x: &[f32], panel: &mut [f32], first: usize, n: usize) {
             let out = &mut out[at - first..][..count];
             let iy = oy as i64 * g.y.stride + dy;
             match usize::try_from(iy).ok().filter(|&iy| iy < h) {
-                Some(iy) => gather_row(&plane[iy * w..][..w], out, ox, g.x.stride, dx),
+                Some(iy) => gather_row(&plane[iy * w..][..w], out, (ox, g.x.stride, dx), 0.0),
                 None => out.fill(0.0),
             }
             at += count;
@@ -198,14 +198,20 @@ fn gather(g: &Geometry, x: &[f32], panel: &mut [f32], first: usize, n: usize) {
     }
 }
 
-/// `out[i] = row[(ox + i) * stride + dx]`, zero outside of the row.
-fn gather_row(row: &[f32], out: &mut [f32], ox: usize, stride: i64, dx: i64) {
+/// `out[i] = row[(ox + i) * stride + dx]`, `pad` outside of the row.
+#[inline]
+pub(super) fn gather_row<T: Copy>(
+    row: &[T],
+    out: &mut [T],
+    (ox, stride, dx): (usize, i64, i64),
+    pad: T,
+) {
     let start = ox as i64 * stride + dx;
     if stride == 1 {
         let skip = (-start).clamp(0, out.len() as i64) as usize;
         let end = (row.len() as i64 - start).clamp(skip as i64, out.len() as i64) as usize;
-        out[..skip].fill(0.0);
-        out[end..].fill(0.0);
+        out[..skip].fill(pad);
+        out[end..].fill(pad);
         if skip < end {
             let from = (start + skip as i64) as usize;
             out[skip..end].copy_from_slice(&row[from..][..end - skip]);
@@ -214,7 +220,7 @@ fn gather_row(row: &[f32], out: &mut [f32], ox: usize, stride: i64, dx: i64) {
     }
     for (i, o) in out.iter_mut().enumerate() {
         let at = start + i as i64 * stride;
-        *o = usize::try_from(at).ok().and_then(|at| row.get(at)).copied().unwrap_or(0.0);
+        *o = usize::try_from(at).ok().and_then(|at| row.get(at)).copied().unwrap_or(pad);
     }
 }
 

@@ -9,6 +9,7 @@ use kiln_ir::ops::window::{Axis, Window};
 use kiln_ir::{Error, Graph, NodeId, Op, Result, invalid};
 use rayon::prelude::*;
 
+use super::conv::gather_row;
 use super::integer::{
     Ends, MR, NR, QUAD, Tile, flip, height, interleave, pack_rows, requantize, tile,
 };
@@ -479,31 +480,6 @@ fn gather(
             }
             at += count;
         }
-    }
-}
-
-/// `out[i] = row[(ox + i) * stride + dx]`, `pad` outside of the row.
-fn gather_row(
-    row: &[[u8; QUAD]],
-    out: &mut [[u8; QUAD]],
-    (ox, stride, dx): (usize, i64, i64),
-    pad: [u8; QUAD],
-) {
-    let start = ox as i64 * stride + dx;
-    if stride == 1 {
-        let skip = (-start).clamp(0, out.len() as i64) as usize;
-        let end = (row.len() as i64 - start).clamp(skip as i64, out.len() as i64) as usize;
-        out[..skip].fill(pad);
-        out[end..].fill(pad);
-        if skip < end {
-            let from = (start + skip as i64) as usize;
-            out[skip..end].copy_from_slice(&row[from..][..end - skip]);
-        }
-        return;
-    }
-    for (i, o) in out.iter_mut().enumerate() {
-        let at = start + i as i64 * stride;
-        *o = usize::try_from(at).ok().and_then(|at| row.get(at)).copied().unwrap_or(pad);
     }
 }
 
