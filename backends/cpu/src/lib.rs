@@ -3,6 +3,7 @@
 //! ```text
 //! exec     runs a plan: kernels on the arena, definitions for the rest
 //! kernels  one table row per kernel: which nodes it takes, how it is prepared, how it runs
+//! simd     vectors of every instruction set under one loop text
 //! arena    one block of memory, lent out in slices that cannot overlap
 //! ```
 
@@ -10,6 +11,7 @@ mod arena;
 mod exec;
 mod kernel;
 mod kernels;
+pub mod simd;
 
 use std::sync::Arc;
 

@@ -1,0 +1,211 @@
+//! AVX2 and FMA: eight lanes, masks in vectors.
+
+use std::arch::x86_64::*;
+use std::ops::{Add, BitAnd, Div, Mul, Not, Sub};
+
+use super::{Floats, Ints, Isa, Mask, Work};
+
+const N: usize = 8;
+
+/// Proof that the machine has AVX2 and FMA.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2(());
+
+/// Eight `f32`.
+#[derive(Clone, Copy, Debug)]
+pub struct F(__m256);
+
+/// Eight `u32`.
+#[derive(Clone, Copy, Debug)]
+pub struct I(__m256i);
+
+/// Eight answers.
+#[derive(Clone, Copy, Debug)]
+pub struct M(__m256i);
+
+impl Avx2 {
+    /// The token, where the machine has the instructions.
+    pub fn new() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        has.then_some(Self(()))
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn enter<W: Work>(isa: Avx2, work: W) -> W::Out {
+    work.run(isa)
+}
+
+/// An instruction, where a token or a vector shows that the machine has it.
+macro_rules! have {
+    ($e:expr) => {{
+        // SAFETY: tokens are made, and vectors with them, where the machine has the instructions.
+        #[allow(unsafe_code)]
+        unsafe {
+            $e
+        }
+    }};
+}
+
+impl Isa for Avx2 {
+    type F = F;
+    type I = I;
+    type M = M;
+    const LANES: usize = N;
+
+    #[inline(always)]
+    fn run<W: Work>(self, work: W) -> W::Out {
+        have!(enter(self, work))
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> F {
+        F(have!(_mm256_set1_ps(x)))
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> F {
+        F(have!(_mm256_loadu_ps(x[..N].as_ptr())))
+    }
+
+    #[inline(always)]
+    fn ints(self, x: u32) -> I {
+        I(have!(_mm256_set1_epi32(x.cast_signed())))
+    }
+
+    #[inline(always)]
+    fn load_ints(self, x: &[u32]) -> I {
+        I(have!(_mm256_loadu_si256(x[..N].as_ptr().cast())))
+    }
+}
+
+macro_rules! lanes {
+    ($($trait:ident $name:ident $ty:ident $op:ident;)*) => {$(
+        impl $trait for $ty {
+            type Output = $ty;
+
+            #[inline(always)]
+            fn $name(self, o: $ty) -> $ty {
+                $ty(have!($op(self.0, o.0)))
+            }
+        }
+    )*};
+}
+
+lanes! {
+    Add add F _mm256_add_ps;
+    Sub sub F _mm256_sub_ps;
+    Mul mul F _mm256_mul_ps;
+    Div div F _mm256_div_ps;
+    Add add I _mm256_add_epi32;
+    BitAnd bitand I _mm256_and_si256;
+}
+
+impl Not for M {
+    type Output = M;
+
+    #[inline(always)]
+    fn not(self) -> M {
+        M(have!(_mm256_xor_si256(self.0, _mm256_set1_epi32(-1))))
+    }
+}
+
+impl BitAnd for M {
+    type Output = M;
+
+    #[inline(always)]
+    fn bitand(self, o: M) -> M {
+        M(have!(_mm256_and_si256(self.0, o.0)))
+    }
+}
+
+impl Floats for F {
+    type Isa = Avx2;
+
+    #[inline(always)]
+    fn store(self, out: &mut [f32]) {
+        have!(_mm256_storeu_ps(out[..N].as_mut_ptr(), self.0));
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: F, b: F) -> F {
+        F(have!(_mm256_fmadd_ps(self.0, a.0, b.0)))
+    }
+
+    #[inline(always)]
+    fn max(self, o: F) -> F {
+        F(have!(_mm256_max_ps(self.0, o.0)))
+    }
+
+    #[inline(always)]
+    fn min(self, o: F) -> F {
+        F(have!(_mm256_min_ps(self.0, o.0)))
+    }
+
+    #[inline(always)]
+    fn not_le(self, o: F) -> M {
+        M(have!(_mm256_castps_si256(_mm256_cmp_ps::<_CMP_NLE_UQ>(self.0, o.0))))
+    }
+
+    #[inline(always)]
+    fn round(self) -> I {
+        I(have!(_mm256_cvtps_epi32(self.0)))
+    }
+}
+
+impl Ints for I {
+    type Isa = Avx2;
+
+    #[inline(always)]
+    fn store(self, out: &mut [u32]) {
+        have!(_mm256_storeu_si256(out[..N].as_mut_ptr().cast(), self.0));
+    }
+
+    #[inline(always)]
+    fn bits(self) -> F {
+        F(have!(_mm256_castsi256_ps(self.0)))
+    }
+
+    #[inline(always)]
+    fn clear(self, yes: M, bits: I) -> I {
+        I(have!(_mm256_andnot_si256(_mm256_and_si256(yes.0, bits.0), self.0)))
+    }
+
+    #[inline(always)]
+    fn lowest(self) -> I {
+        // As a float, the lowest bit alone is a power of two: its exponent is the place. The sign of
+        // bit 31 is masked off.
+        let alone =
+            have!(_mm256_and_si256(self.0, _mm256_sub_epi32(_mm256_setzero_si256(), self.0)));
+        let power = have!(_mm256_srli_epi32::<23>(_mm256_castps_si256(_mm256_cvtepi32_ps(alone))));
+        let exponent = have!(_mm256_and_si256(power, _mm256_set1_epi32(0xff)));
+        I(have!(_mm256_sub_epi32(exponent, _mm256_set1_epi32(127))))
+    }
+
+    #[inline(always)]
+    fn any_bit(self) -> M {
+        !M(have!(_mm256_cmpeq_epi32(self.0, _mm256_setzero_si256())))
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: &[u32; 32]) -> I {
+        let index = have!(_mm256_and_si256(self.0, _mm256_set1_epi32(31)));
+        // SAFETY: the machine has AVX2, as vectors show; every index is below 32.
+        #[allow(unsafe_code)]
+        I(unsafe { _mm256_i32gather_epi32::<4>(table.as_ptr().cast(), index) })
+    }
+}
+
+impl Mask for M {
+    type Isa = Avx2;
+
+    #[inline(always)]
+    fn any(self) -> bool {
+        have!(_mm256_movemask_epi8(self.0)) != 0
+    }
+
+    #[inline(always)]
+    fn pick(self, yes: I, no: I) -> I {
+        I(have!(_mm256_blendv_epi8(no.0, yes.0, self.0)))
+    }
+}

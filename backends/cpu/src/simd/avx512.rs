@@ -1,0 +1,210 @@
+//! AVX-512: sixteen lanes, masks in registers of their own.
+
+use std::arch::x86_64::*;
+use std::ops::{Add, BitAnd, Div, Mul, Not, Sub};
+
+use super::{Floats, Ints, Isa, Mask, Work};
+
+const N: usize = 16;
+
+/// Proof that the machine has AVX-512 (F, BW, CD, DQ, VL).
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512(());
+
+/// Sixteen `f32`.
+#[derive(Clone, Copy, Debug)]
+pub struct F(__m512);
+
+/// Sixteen `u32`.
+#[derive(Clone, Copy, Debug)]
+pub struct I(__m512i);
+
+/// Sixteen answers.
+#[derive(Clone, Copy, Debug)]
+pub struct M(__mmask16);
+
+impl Avx512 {
+    /// The token, where the machine has the instructions.
+    pub fn new() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512cd")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        has.then_some(Self(()))
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
+fn enter<W: Work>(isa: Avx512, work: W) -> W::Out {
+    work.run(isa)
+}
+
+/// An instruction, where a token or a vector shows that the machine has it.
+macro_rules! have {
+    ($e:expr) => {{
+        // SAFETY: tokens are made, and vectors with them, where the machine has the instructions.
+        #[allow(unsafe_code)]
+        unsafe {
+            $e
+        }
+    }};
+}
+
+impl Isa for Avx512 {
+    type F = F;
+    type I = I;
+    type M = M;
+    const LANES: usize = N;
+
+    #[inline(always)]
+    fn run<W: Work>(self, work: W) -> W::Out {
+        have!(enter(self, work))
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> F {
+        F(have!(_mm512_set1_ps(x)))
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> F {
+        F(have!(_mm512_loadu_ps(x[..N].as_ptr())))
+    }
+
+    #[inline(always)]
+    fn ints(self, x: u32) -> I {
+        I(have!(_mm512_set1_epi32(x.cast_signed())))
+    }
+
+    #[inline(always)]
+    fn load_ints(self, x: &[u32]) -> I {
+        I(have!(_mm512_loadu_si512(x[..N].as_ptr().cast())))
+    }
+}
+
+macro_rules! lanes {
+    ($($trait:ident $name:ident $ty:ident $op:ident;)*) => {$(
+        impl $trait for $ty {
+            type Output = $ty;
+
+            #[inline(always)]
+            fn $name(self, o: $ty) -> $ty {
+                $ty(have!($op(self.0, o.0)))
+            }
+        }
+    )*};
+}
+
+lanes! {
+    Add add F _mm512_add_ps;
+    Sub sub F _mm512_sub_ps;
+    Mul mul F _mm512_mul_ps;
+    Div div F _mm512_div_ps;
+    Add add I _mm512_add_epi32;
+    BitAnd bitand I _mm512_and_si512;
+}
+
+impl Not for M {
+    type Output = M;
+
+    #[inline(always)]
+    fn not(self) -> M {
+        M(!self.0)
+    }
+}
+
+impl BitAnd for M {
+    type Output = M;
+
+    #[inline(always)]
+    fn bitand(self, o: M) -> M {
+        M(self.0 & o.0)
+    }
+}
+
+impl Floats for F {
+    type Isa = Avx512;
+
+    #[inline(always)]
+    fn store(self, out: &mut [f32]) {
+        have!(_mm512_storeu_ps(out[..N].as_mut_ptr(), self.0));
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: F, b: F) -> F {
+        F(have!(_mm512_fmadd_ps(self.0, a.0, b.0)))
+    }
+
+    #[inline(always)]
+    fn max(self, o: F) -> F {
+        F(have!(_mm512_max_ps(self.0, o.0)))
+    }
+
+    #[inline(always)]
+    fn min(self, o: F) -> F {
+        F(have!(_mm512_min_ps(self.0, o.0)))
+    }
+
+    #[inline(always)]
+    fn not_le(self, o: F) -> M {
+        M(have!(_mm512_cmp_ps_mask::<_CMP_NLE_UQ>(self.0, o.0)))
+    }
+
+    #[inline(always)]
+    fn round(self) -> I {
+        I(have!(_mm512_cvtps_epi32(self.0)))
+    }
+}
+
+impl Ints for I {
+    type Isa = Avx512;
+
+    #[inline(always)]
+    fn store(self, out: &mut [u32]) {
+        have!(_mm512_storeu_si512(out[..N].as_mut_ptr().cast(), self.0));
+    }
+
+    #[inline(always)]
+    fn bits(self) -> F {
+        F(have!(_mm512_castsi512_ps(self.0)))
+    }
+
+    #[inline(always)]
+    fn clear(self, yes: M, bits: I) -> I {
+        I(have!(_mm512_mask_andnot_epi32(self.0, yes.0, bits.0, self.0)))
+    }
+
+    #[inline(always)]
+    fn lowest(self) -> I {
+        let one = have!(_mm512_sub_epi32(_mm512_setzero_si512(), self.0));
+        let zeros = have!(_mm512_lzcnt_epi32(_mm512_and_si512(self.0, one)));
+        I(have!(_mm512_sub_epi32(_mm512_set1_epi32(31), zeros)))
+    }
+
+    #[inline(always)]
+    fn any_bit(self) -> M {
+        M(have!(_mm512_test_epi32_mask(self.0, self.0)))
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: &[u32; 32]) -> I {
+        let low = have!(_mm512_loadu_si512(table[..N].as_ptr().cast()));
+        let high = have!(_mm512_loadu_si512(table[N..].as_ptr().cast()));
+        I(have!(_mm512_permutex2var_epi32(low, self.0, high)))
+    }
+}
+
+impl Mask for M {
+    type Isa = Avx512;
+
+    #[inline(always)]
+    fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    #[inline(always)]
+    fn pick(self, yes: I, no: I) -> I {
+        I(have!(_mm512_mask_blend_epi32(self.0, no.0, yes.0)))
+    }
+}
