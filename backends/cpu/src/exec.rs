@@ -37,7 +37,7 @@ impl Compiled {
             if !others.into_iter().all(|v| is_f32(&graph, v) || !graph.is_read(v)) {
                 return None;
             }
-            rows().filter(|row| row.integers || first == DType::F32).find_map(|row| {
+            rows().filter(|row| row.firsts.contains(&first)).find_map(|row| {
                 let claim = Claim { in_place: row.in_place };
                 (row.prepare)(&graph, id).map(|k| (id, (claim, k)))
             })
@@ -199,6 +199,12 @@ impl Run<'_> {
                     Some(DType::U8) => Elements::U8(self.cx.zeros(&shape)?),
                     Some(DType::I8) => Elements::I8(self.cx.zeros(&shape)?),
                     Some(DType::I32) => Elements::I32(self.cx.zeros(&shape)?),
+                    Some(DType::I64) => Elements::I64(self.cx.zeros(&shape)?),
+                    Some(DType::F64) => Elements::F64(self.cx.zeros(&shape)?),
+                    Some(DType::String) => {
+                        let n = self.cx.numel(DType::String, &shape)?;
+                        Elements::Strings(vec![String::new(); n])
+                    }
                     _ => Elements::F32(self.cx.zeros(&shape)?),
                 };
                 Ok(Some((shape, data)))
@@ -218,6 +224,9 @@ enum Elements {
     U8(Vec<u8>),
     I8(Vec<i8>),
     I32(Vec<i32>),
+    I64(Vec<i64>),
+    F64(Vec<f64>),
+    Strings(Vec<String>),
 }
 
 impl Elements {
@@ -228,6 +237,9 @@ impl Elements {
             Elements::U8(x) => (&mut [], Some(Integers::U8(x))),
             Elements::I8(x) => (&mut [], Some(Integers::I8(x))),
             Elements::I32(x) => (&mut [], Some(Integers::I32(x))),
+            Elements::I64(x) => (&mut [], Some(Integers::I64(x))),
+            Elements::F64(x) => (&mut [], Some(Integers::F64(x))),
+            Elements::Strings(x) => (&mut [], Some(Integers::Strings(x))),
         }
     }
 
@@ -237,15 +249,20 @@ impl Elements {
             Elements::U8(x) => Tensor::from_vec(shape, x)?,
             Elements::I8(x) => Tensor::from_vec(shape, x)?,
             Elements::I32(x) => Tensor::from_vec(shape, x)?,
+            Elements::I64(x) => Tensor::from_vec(shape, x)?,
+            Elements::F64(x) => Tensor::from_vec(shape, x)?,
+            Elements::Strings(x) => Tensor::from_strings(shape, x)?,
         })
     }
 }
 
 /// The element type of a tensor of known rank that kernels make.
 fn elements(g: &Graph, v: Value) -> Option<DType> {
-    let takes = [DType::F32, DType::U8, DType::I8, DType::I32];
+    use DType::{F32, F64, I8, I32, I64, String, U8};
     match g.ty(v) {
-        Type::Tensor(t) if t.shape.is_some() && takes.contains(&t.dtype) => Some(t.dtype),
+        Type::Tensor(t) if t.shape.is_some() => {
+            [F32, F64, I8, I32, I64, String, U8].contains(&t.dtype).then_some(t.dtype)
+        }
         _ => None,
     }
 }

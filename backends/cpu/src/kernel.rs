@@ -1,7 +1,7 @@
 //! What a kernel is: a table row that prepares, and a prepared thing that runs.
 
 use kiln_ir::{Cancel, Error, Graph, NodeId, Result};
-use kiln_tensor::Tensor;
+use kiln_tensor::{DType, Tensor};
 
 /// One operand of a run.
 #[derive(Clone, Copy)]
@@ -23,6 +23,12 @@ pub enum Integers<'a> {
     I8(&'a mut [i8]),
     /// Sums.
     I32(&'a mut [i32]),
+    /// Indices and labels.
+    I64(&'a mut [i64]),
+    /// Scores in double precision.
+    F64(&'a mut [f64]),
+    /// Labels.
+    Strings(&'a mut [String]),
 }
 
 impl<'a> Integers<'a> {
@@ -31,7 +37,7 @@ impl<'a> Integers<'a> {
         match self {
             Integers::U8(y) => Ok(y),
             Integers::I8(y) => Ok(bytemuck::cast_slice_mut(y)),
-            Integers::I32(_) => Err(Error::bug("a kernel of bytes gives i32")),
+            _ => Err(Error::bug("a kernel of bytes gives something else")),
         }
     }
 }
@@ -84,6 +90,13 @@ pub trait Kernel: Send + Sync {
     fn run(&self, args: Args<'_>) -> Result<()>;
 }
 
+/// Results that are `f32` alone.
+pub(crate) const FLOATS: &[DType] = &[DType::F32];
+/// Results that may be bytes, or sums of their products.
+pub(crate) const BYTES: &[DType] = &[DType::F32, DType::U8, DType::I8, DType::I32];
+/// Labels and scores.
+pub(crate) const LABELS: &[DType] = &[DType::F32, DType::F64, DType::I64, DType::String];
+
 /// A row of the kernel table.
 pub struct Row {
     /// The name: operator, layout, dtype.
@@ -94,9 +107,9 @@ pub struct Row {
     pub graphs: &'static [&'static str],
     /// Whether the result may lie where the first operand lay.
     pub in_place: bool,
-    /// Whether the first result may be bytes or `i32`.
-    pub integers: bool,
+    /// The types that the first result may have.
+    pub firsts: &'static [DType],
     /// Makes it ready for a node; `None` where it does not take the node. Outputs that are read
-    /// must be `f32`, but for the first where `integers` is set.
+    /// must be `f32`, but for the first, which has one of `firsts`.
     pub prepare: fn(&Graph, NodeId) -> Option<Box<dyn Kernel>>,
 }

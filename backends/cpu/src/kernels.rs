@@ -5,6 +5,7 @@ mod conv;
 mod conv_integer;
 mod depthwise;
 mod elementwise;
+mod forest;
 mod gemm;
 mod gemv;
 mod integer;
@@ -44,6 +45,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         movement::ROWS,
         rnn::ROWS,
         rotary::ROWS,
+        forest::ROWS,
     ];
     all.into_iter().flatten()
 }

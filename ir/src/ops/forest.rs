@@ -31,6 +31,7 @@ mod write;
 
 pub use canonical::{Forest, Lists, Next, Node, Test, Vote};
 pub use ranks::{RankForest, Ranks};
+pub use score::Votes;
 pub use sets::contains;
 
 /// An ensemble of trees.

@@ -124,7 +124,7 @@ impl Linear {
     fn finish(&self, scores: &[f64], out: &mut [f32]) -> usize {
         let post = self.parts().0.post;
         let mut scores = scores.to_vec();
-        let class = argmax(&scores);
+        let class = argmax(scores.iter().copied());
         let alone = scores.len() == 1;
         let class = if alone { usize::from(scores[0] > 0.0) } else { class };
         if alone && out.len() == 2 {

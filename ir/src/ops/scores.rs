@@ -123,14 +123,14 @@ pub fn read_row(x: &Tensor, at: usize, out: &mut [f64]) -> Result<()> {
 }
 
 /// The place of the greatest score, the first where several are; NaN is never greater.
-pub fn argmax(scores: &[f64]) -> usize {
-    let mut best = 0;
-    for (i, s) in scores.iter().enumerate() {
-        if *s > scores[best] || (scores[best].is_nan() && !s.is_nan()) {
-            best = i;
+pub fn argmax(scores: impl IntoIterator<Item = f64>) -> usize {
+    let mut best = (0, f64::NAN);
+    for (i, s) in scores.into_iter().enumerate() {
+        if s > best.1 || (best.1.is_nan() && !s.is_nan()) {
+            best = (i, s);
         }
     }
-    best
+    best.0
 }
 
 attr_enum! {
@@ -242,9 +242,9 @@ mod tests {
 
     #[test]
     fn the_first_of_equal_scores_wins() {
-        assert_eq!(argmax(&[1.0, 3.0, 3.0]), 1);
-        assert_eq!(argmax(&[f64::NAN, -1.0, f64::NAN]), 1);
-        assert_eq!(argmax(&[]), 0);
+        assert_eq!(argmax([1.0, 3.0, 3.0]), 1);
+        assert_eq!(argmax([f64::NAN, -1.0, f64::NAN]), 1);
+        assert_eq!(argmax([]), 0);
     }
 
     #[test]

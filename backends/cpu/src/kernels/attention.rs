@@ -13,7 +13,7 @@ use super::gemm::{MR, NR, PackedA, multiply, pack_b, pack_turned};
 use super::gemv::{self, FEW};
 use super::softmax::{greatest, scale};
 use super::{is_f32, math};
-use crate::kernel::{Args, Kernel, Operand, Row};
+use crate::kernel::{Args, FLOATS, Kernel, Operand, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -31,7 +31,7 @@ pub(super) static ROWS: &[Row] = &[Row {
         "y = Attention(q: f32[1,1,6,8], k: f32[1,1,0,8], v: f32[1,1,0,4])\nreturn y",
     ],
     in_place: false,
-    integers: false,
+    firsts: FLOATS,
     prepare,
 }];
 

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::gemm::{NC, NR, PackedA, multiply};
 use super::tiles::Spread;
 use super::{is_f32, math};
-use crate::kernel::{Args, Kernel, Row};
+use crate::kernel::{Args, FLOATS, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -35,7 +35,7 @@ pub(super) static ROWS: &[Row] = &[Row {
          {activation=\"GeluTanh\"}\nreturn y",
     ],
     in_place: false,
-    integers: false,
+    firsts: FLOATS,
     prepare,
 }];
 

@@ -16,7 +16,7 @@ use super::integer::{
 use super::math::Fma;
 use super::matmul_integer::{bytes, ends, is_byte, is_single, is_uniform, panel, zero};
 use super::widest::widest;
-use crate::kernel::{Args, Integers, Kernel, Row};
+use crate::kernel::{Args, BYTES, Integers, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -42,7 +42,7 @@ pub(super) static ROWS: &[Row] = &[
              {group=2, pads=[1,0,1,1], strides=[1,2]}\nreturn y",
         ],
         in_place: false,
-        integers: true,
+        firsts: BYTES,
         prepare: prepare_qlinear,
     },
     Row {
@@ -56,7 +56,7 @@ pub(super) static ROWS: &[Row] = &[
              y = ConvInteger(x: i8[1,5,80], w, _, o)\nreturn y",
         ],
         in_place: false,
-        integers: true,
+        firsts: BYTES,
         prepare: prepare_integer,
     },
 ];
@@ -230,7 +230,7 @@ impl Kernel for Direct {
             }
             Some(Integers::U8(out)) => (false, out),
             Some(Integers::I8(out)) => (true, bytemuck::cast_slice_mut(out)),
-            None => return Err(Error::bug("a convolution of bytes gives no f32")),
+            _ => return Err(Error::bug("a convolution of bytes gives sums or bytes")),
         };
         let one = |i| args.floats(i).and_then(|(_, s)| s.first().copied()).unwrap_or(1.0);
         let (x, y) = (one(1), one(6));

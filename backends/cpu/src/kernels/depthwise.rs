@@ -9,7 +9,7 @@ use super::conv::{epilogue, residual};
 use super::math::Fma;
 use super::pool::{plane, sides};
 use super::widest::widest;
-use crate::kernel::{Args, Kernel, Row};
+use crate::kernel::{Args, FLOATS, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -24,7 +24,7 @@ pub(super) static ROWS: &[Row] = &[Row {
          return y",
     ],
     in_place: false,
-    integers: false,
+    firsts: FLOATS,
     prepare,
 }];
 

@@ -6,7 +6,7 @@ use kiln_ir::{Graph, NodeId, Op};
 
 use super::is_f32;
 use super::tiles::Program;
-use crate::kernel::{Kernel, Row};
+use crate::kernel::{BYTES, FLOATS, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -22,7 +22,7 @@ pub(super) static ROWS: &[Row] = &[
             "a = Sqrt(x: f32[40])\nb = Floor(x)\nc = Sin(b)\nd = Sign(x)\nreturn a, c, d",
         ],
         in_place: true,
-        integers: false,
+        firsts: FLOATS,
         prepare: prepare_unary,
     },
     Row {
@@ -41,7 +41,7 @@ pub(super) static ROWS: &[Row] = &[
             "a = Neg(x: f32[3,900])\nb = Sub(a, z: f32[900])\nc = Div(b, x)\ny = Neg(c)\nreturn y",
         ],
         in_place: true,
-        integers: false,
+        firsts: FLOATS,
         prepare: prepare_other,
     },
     Row {
@@ -50,7 +50,7 @@ pub(super) static ROWS: &[Row] = &[
         graphs: &["l = f32[]{-0.5}\nu = f32[]{0.25}\nx: f32[7,3000]\na = Neg(x)\n\
              b = Clip(x, l, u)\nc = Clip(a, l, h: f32[])\ny = Clip(c, _, u)\nreturn y, b"],
         in_place: true,
-        integers: false,
+        firsts: FLOATS,
         prepare: prepare_clip,
     },
     Row {
@@ -65,7 +65,7 @@ pub(super) static ROWS: &[Row] = &[
              y = DequantizeLinear(a, s, z)\nreturn y, a",
         ],
         in_place: false,
-        integers: true,
+        firsts: BYTES,
         prepare: prepare_quantizer,
     },
     Row {
@@ -91,7 +91,7 @@ pub(super) static ROWS: &[Row] = &[
              b = Exp(a)\n c = Mul(a, b)\n d = Add(c, b)\n return d\n}}\nz = Neg(y)\nreturn z",
         ],
         in_place: true,
-        integers: true,
+        firsts: BYTES,
         prepare: prepare_region,
     },
 ];

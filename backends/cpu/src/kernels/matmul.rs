@@ -12,7 +12,7 @@ use super::gemm::{Finish, NC, NR, PackedA, multiply, pack_b, pack_turned};
 use super::gemv::{self, FEW};
 use super::tiles::Spread;
 use super::{all_f32, math};
-use crate::kernel::{Args, Kernel, Row};
+use crate::kernel::{Args, FLOATS, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -35,7 +35,7 @@ pub(super) static ROWS: &[Row] = &[
             "y = com.microsoft.FusedMatMul(x: f32[2,3,4], v: f32[2,5,4]) {transB=1}\nreturn y",
         ],
         in_place: false,
-        integers: false,
+        firsts: FLOATS,
         prepare: prepare_matmul,
     },
     Row {
@@ -50,7 +50,7 @@ pub(super) static ROWS: &[Row] = &[
             "w = f32[600,70]\ny = Gemm(x: f32[20,70], w, c: f32[600]) {transB=1}\nreturn y",
         ],
         in_place: false,
-        integers: false,
+        firsts: FLOATS,
         prepare: prepare_gemm,
     },
 ];

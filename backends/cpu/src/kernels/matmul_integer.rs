@@ -7,7 +7,7 @@ use kiln_tensor::{DType, Tensor, shape};
 use rayon::prelude::*;
 
 use super::integer::{Ends, MR, NR, QUAD, flip, height, interleave, pack_rows, requantize, tile};
-use crate::kernel::{Args, Integers, Kernel, Operand, Row};
+use crate::kernel::{Args, BYTES, Integers, Kernel, Operand, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -26,7 +26,7 @@ pub(super) static ROWS: &[Row] = &[
              y = QLinearMatMul(x: u8[90,2], s, z, w, s, o, s, z)\nreturn y",
         ],
         in_place: false,
-        integers: true,
+        firsts: BYTES,
         prepare: prepare_qlinear,
     },
     Row {
@@ -39,7 +39,7 @@ pub(super) static ROWS: &[Row] = &[
             "y = MatMulInteger(x: u8[3,0], w: i8[0,4], z: u8[])\nreturn y",
         ],
         in_place: false,
-        integers: true,
+        firsts: BYTES,
         prepare: prepare_integer,
     },
 ];
@@ -341,7 +341,7 @@ impl Kernel for Product {
             }
             Some(Integers::U8(out)) => (false, out),
             Some(Integers::I8(out)) => (true, bytemuck::cast_slice_mut(out)),
-            None => return Err(Error::bug("a product of bytes gives no f32")),
+            _ => return Err(Error::bug("a product of bytes gives sums or bytes")),
         };
         let one = |i| args.floats(i).and_then(|(_, s)| s.first().copied()).unwrap_or(1.0);
         let (a, y) = (one(1), one(6));

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::matmul_integer::{bytes, is_byte};
 use super::{all_f32, is_f32};
-use crate::kernel::{Args, Kernel, Row};
+use crate::kernel::{Args, BYTES, FLOATS, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -31,7 +31,7 @@ pub(super) static ROWS: &[Row] = &[
             "y = Transpose(x: u8[70,3,5]) {perm=[2,0,1]}\nz = Transpose(v: i8[5,2])\nreturn y, z",
         ],
         in_place: false,
-        integers: true,
+        firsts: BYTES,
         prepare: prepare_transpose,
     },
     Row {
@@ -44,7 +44,7 @@ pub(super) static ROWS: &[Row] = &[
             "s = i64[2]{3,50}\ny = Expand(x: f32[2,3,1], s)\nreturn y",
         ],
         in_place: false,
-        integers: true,
+        firsts: BYTES,
         prepare: prepare_slice,
     },
     Row {
@@ -58,7 +58,7 @@ pub(super) static ROWS: &[Row] = &[
             "s = i64[3]{1,0,2}\na, b, c = Split(x: f32[3,5], s) {axis=0}\nd = Neg(c)\nreturn a, d",
         ],
         in_place: false,
-        integers: true,
+        firsts: BYTES,
         prepare: prepare_concat,
     },
     Row {
@@ -70,7 +70,7 @@ pub(super) static ROWS: &[Row] = &[
             "i = i64[]{2}\ny = Gather(x: f32[2,3,5], i) {axis=-1}\nreturn y",
         ],
         in_place: false,
-        integers: false,
+        firsts: FLOATS,
         prepare: prepare_gather,
     },
 ];

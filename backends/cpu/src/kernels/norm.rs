@@ -13,7 +13,7 @@ use super::math::Fma;
 use super::tiles::Spread;
 use super::widest::widest;
 use super::{all_f32, is_f32};
-use crate::kernel::{Args, Kernel, Row};
+use crate::kernel::{Args, FLOATS, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -29,7 +29,7 @@ pub(super) static ROWS: &[Row] = &[
             "y = LayerNormalization(x: f32[0,5], s: f32[5])\nreturn y",
         ],
         in_place: false,
-        integers: false,
+        firsts: FLOATS,
         prepare: prepare_layer,
     },
     Row {
@@ -44,7 +44,7 @@ pub(super) static ROWS: &[Row] = &[
              b: f32[40]) {rms=1, epsilon=0.1}\nreturn y",
         ],
         in_place: false,
-        integers: false,
+        firsts: FLOATS,
         prepare: prepare_skip,
     },
     Row {
@@ -56,7 +56,7 @@ pub(super) static ROWS: &[Row] = &[
             "y = InstanceNormalization(x: f32[2,3,40], s: f32[3], b: f32[3])\nreturn y",
         ],
         in_place: false,
-        integers: false,
+        firsts: FLOATS,
         prepare: prepare_group,
     },
     Row {
@@ -69,7 +69,7 @@ pub(super) static ROWS: &[Row] = &[
              y = BatchNormalization(x: f32[9,4], s: f32[4], b: f32[4], m: f32[4], v)\nreturn y",
         ],
         in_place: true,
-        integers: false,
+        firsts: FLOATS,
         prepare: prepare_batch,
     },
 ];

@@ -9,7 +9,7 @@ use super::is_f32;
 use super::math::Fma;
 use super::matmul_integer::is_byte;
 use super::widest::widest;
-use crate::kernel::{Args, Integers, Kernel, Row};
+use crate::kernel::{Args, BYTES, Integers, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -29,7 +29,7 @@ pub(super) static ROWS: &[Row] = &[Row {
         "y = AveragePool(x: f32[1,3,8,9]) {kernel_shape=[3,2], auto_pad=\"SAME_UPPER\"}\nreturn y",
     ],
     in_place: false,
-    integers: true,
+    firsts: BYTES,
     prepare,
 }];
 

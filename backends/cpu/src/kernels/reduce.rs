@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::math::Fma;
 use super::widest::widest;
 use super::{all_f32, is_f32};
-use crate::kernel::{Args, Kernel, Row};
+use crate::kernel::{Args, FLOATS, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -29,7 +29,7 @@ pub(super) static ROWS: &[Row] = &[
             "a = i64[1]{1}\ny = ReduceMax(x: f32[2,40], a)\nreturn y",
         ],
         in_place: false,
-        integers: false,
+        firsts: FLOATS,
         prepare: prepare_reduce,
     },
     Row {
@@ -40,7 +40,7 @@ pub(super) static ROWS: &[Row] = &[
             "y = GlobalMaxPool(x: f32[2,3,70])\nreturn y",
         ],
         in_place: false,
-        integers: false,
+        firsts: FLOATS,
         prepare: prepare_pool,
     },
 ];

@@ -12,7 +12,7 @@ use kiln_ir::{Graph, NodeId, Op, Result, invalid};
 
 use super::matmul::{Packed, Right, product};
 use super::{all_f32, math};
-use crate::kernel::{Args, Kernel, Row};
+use crate::kernel::{Args, FLOATS, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -34,7 +34,7 @@ pub(super) static ROWS: &[Row] = &[Row {
          {hidden_size=5}\nreturn y, h",
     ],
     in_place: false,
-    integers: false,
+    firsts: FLOATS,
     prepare,
 }];
 

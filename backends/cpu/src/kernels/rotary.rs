@@ -5,7 +5,7 @@ use kiln_ir::{Graph, NodeId, Op, Result, invalid};
 use rayon::prelude::*;
 
 use super::all_f32;
-use crate::kernel::{Args, Kernel, Row};
+use crate::kernel::{Args, FLOATS, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -18,7 +18,7 @@ pub(super) static ROWS: &[Row] = &[Row {
         "y = RotaryEmbedding(x: f32[2,3,0,4], c: f32[2,0,2], s: f32[2,0,2])\nreturn y",
     ],
     in_place: true,
-    integers: false,
+    firsts: FLOATS,
     prepare,
 }];
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::widest::widest;
 use super::{all_f32, math};
-use crate::kernel::{Args, Kernel, Row};
+use crate::kernel::{Args, FLOATS, Kernel, Row};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -22,7 +22,7 @@ pub(super) static ROWS: &[Row] = &[Row {
         "y = Softmax(x: f32[3,0])\nreturn y",
     ],
     in_place: true,
-    integers: false,
+    firsts: FLOATS,
     prepare,
 }];
 

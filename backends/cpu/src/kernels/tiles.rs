@@ -307,7 +307,7 @@ impl<'a> Target<'a> {
             None => out.chunks_mut(JOB).map(Target::F32).collect(),
             Some(Integers::U8(y)) => y.chunks_mut(JOB).map(Target::U8).collect(),
             Some(Integers::I8(y)) => y.chunks_mut(JOB).map(Target::I8).collect(),
-            Some(Integers::I32(_)) => return Err(Error::bug("a program gives no sums")),
+            Some(_) => return Err(Error::bug("a program gives floats or bytes")),
         })
     }
 

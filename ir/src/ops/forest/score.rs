@@ -17,15 +17,24 @@ pub(super) struct Scored {
 }
 
 /// The running scores of one row.
-struct Row {
-    scores: Vec<f64>,
-    seen: Vec<bool>,
+#[derive(Clone, Debug)]
+pub struct Votes {
+    /// A score per target.
+    pub scores: Vec<f64>,
+    /// Which targets were voted for.
+    pub seen: Vec<bool>,
     /// Whether sums are kept in double precision.
     wide: bool,
 }
 
-impl Row {
-    fn reset(&mut self) {
+impl Votes {
+    /// No votes yet for any of some targets.
+    pub fn new(targets: usize, wide: bool) -> Self {
+        Self { scores: vec![0.0; targets], seen: vec![false; targets], wide }
+    }
+
+    /// Forgets all votes.
+    pub fn reset(&mut self) {
         self.scores.fill(0.0);
         self.seen.fill(false);
     }
@@ -35,7 +44,8 @@ impl Row {
         if self.wide { a + b } else { f64::from((a + b) as f32) }
     }
 
-    fn vote(&mut self, how: Aggregate, v: Vote) {
+    /// Counts a vote.
+    pub fn add(&mut self, how: Aggregate, v: Vote) {
         let t = v.target as usize;
         let old = self.scores[t];
         self.scores[t] = match how {
@@ -62,7 +72,7 @@ impl Row {
 
 impl Ensemble {
     /// An error unless a table has as many columns as the trees read.
-    pub(super) fn check_columns(&self, have: usize) -> Result<()> {
+    pub fn check_columns(&self, have: usize) -> Result<()> {
         if have < self.forest.features {
             invalid!("the trees read {} columns, the input has {have}", self.forest.features);
         }
@@ -78,7 +88,8 @@ impl Ensemble {
         let classifier = matches!(self.kind, Kind::Classifier { .. });
         let mut classes = Vec::with_capacity(if classifier { rows } else { 0 });
         let wide = f.wide || x.dtype() == DType::F64;
-        let mut row = Row { scores: cx.zeros(&[f.targets])?, seen: cx.zeros(&[f.targets])?, wide };
+        let mut row =
+            Votes { scores: cx.zeros(&[f.targets])?, seen: cx.zeros(&[f.targets])?, wide };
         let mut features = cx.zeros::<f64>(&[f.features])?;
         let mut ranked = vec![None; ranks.map_or(0, |_| f.features)];
         for (i, out) in scores.chunks_exact_mut(f.targets).enumerate() {
@@ -97,17 +108,17 @@ impl Ensemble {
         Ok(Scored { rows, scores, classes })
     }
 
-    fn score_row(&self, row: &mut Row, leaf_of: impl Fn(Next) -> usize) {
+    fn score_row(&self, row: &mut Votes, leaf_of: impl Fn(Next) -> usize) {
         row.reset();
         let f = &self.forest;
         for &root in &f.roots {
-            f.leaves.at(leaf_of(root)).iter().for_each(|&v| row.vote(self.aggregate, v));
+            f.leaves.at(leaf_of(root)).iter().for_each(|&v| row.add(self.aggregate, v));
         }
-        row.finish(self.aggregate, f.roots.len(), &self.base);
     }
 
-    /// Transforms the scores of a row and returns its class, if this is a classifier.
-    fn finish(&self, row: &mut Row) -> Option<usize> {
+    /// Makes the scores of a row of the votes of all trees, and its class if this is a classifier.
+    pub fn finish(&self, row: &mut Votes) -> Option<usize> {
+        row.finish(self.aggregate, self.forest.roots.len(), &self.base);
         let class = match &self.kind {
             Kind::Classifier { pair: Pair::Opposed { positive }, .. } => {
                 let s = row.scores[0];
@@ -133,8 +144,7 @@ fn second_wins(s: f64, positive: bool) -> usize {
 }
 
 /// The class of the greatest score among those that were voted for.
-fn best_seen(row: &Row) -> usize {
+fn best_seen(row: &Votes) -> usize {
     let seen = row.scores.iter().zip(&row.seen);
-    let scores: Vec<f64> = seen.map(|(&s, &seen)| if seen { s } else { f64::NAN }).collect();
-    argmax(&scores)
+    argmax(seen.map(|(&s, &seen)| if seen { s } else { f64::NAN }))
 }

@@ -153,7 +153,7 @@ impl Classifier {
             0 => vec![f64::from(k.rho[0]); self.labels.len()],
             n => k.coefficients.chunks_exact(n).map(score).collect(),
         };
-        (argmax(&scores), scores)
+        (argmax(scores.iter().copied()), scores)
     }
 
     fn pairs_row(
@@ -177,7 +177,7 @@ impl Classifier {
             });
             couple(classes, &p.collect::<Vec<_>>())
         };
-        (argmax(&votes), scores)
+        (argmax(votes.iter().copied()), scores)
     }
 
     fn decisions(&self, row: &[f64], vectors: &[usize], starts: &[usize]) -> Vec<f64> {

@@ -1,0 +1,316 @@
+//! Tables through forests: blocks of rows in cache, each tree by the tactic that suits it.
+
+use kiln_ir::ops::forest::{Ensemble, Votes};
+
+use super::bits::{self, Bits};
+use super::splits::{Column, Real, Splits};
+use super::sweep::{Sweep, Swept, WORD};
+use super::tally::{Sums, Tally};
+use super::walk::{ROOT, Table, Walk};
+use crate::simd::{Floats, Ints, Isa, Level, Work};
+
+/// Vectors of rows that a tree is swept with at a time.
+const GROUP: usize = 4;
+/// Rows of the widest tile.
+const WIDEST: usize = GROUP * 16;
+/// Fewer rows than this walk one by one, down many trees side by side.
+const FEW: usize = 16;
+/// Rows that wait in cache while trees pass by.
+pub(super) const BLOCK: usize = 512;
+/// Bytes of trees that stay in cache while tiles pass by.
+const TREES: usize = 256 << 10;
+
+/// How a tree is run on a tile of rows.
+#[derive(Clone, Debug)]
+pub(super) enum Tactic {
+    /// One comparison per level, the leaf by its bits.
+    Bits(bits::Tree),
+    /// One comparison per split, the leaf by the lowest bit left.
+    Sweep(Swept),
+    /// The top of the tree swept, the rest walked.
+    Top(Swept),
+    /// Walked from the root.
+    Walk,
+}
+
+/// A forest made ready.
+#[derive(Debug)]
+pub(super) struct Engine<T> {
+    columns: Vec<Column>,
+    walk: Walk<T>,
+    tally: Tally,
+    wide: bool,
+}
+
+/// Tactics on tiles of `f32`.
+#[derive(Debug)]
+pub(super) struct Tiles {
+    sweep: Sweep,
+    bits: Bits,
+    tactics: Vec<Tactic>,
+    /// Where blocks of trees end.
+    blocks: Vec<usize>,
+    level: Level,
+}
+
+impl<T: Real> Engine<T> {
+    /// The steps of an ensemble; `wide` where its sums are in double precision.
+    pub fn of(e: &Ensemble, wide: bool) -> Option<Self> {
+        let splits = Splits::of(&e.forest);
+        let tally = Tally::of(e, wide);
+        let walk = Walk::of(&splits, &|leaf| tally.known(&e.forest, leaf))?;
+        Some(Self { columns: splits.columns, walk, tally, wide })
+    }
+
+    /// The scores of some rows, one after another; `done` gets each in turn.
+    pub fn few(
+        &self,
+        e: &Ensemble,
+        x: &[T],
+        width: usize,
+        mut done: impl FnMut(usize, &mut Votes),
+    ) {
+        let mut votes = Votes::new(e.forest.targets, self.wide);
+        let mut row = vec![T::NAN; self.columns.len()];
+        for (r, x) in x.chunks_exact(width.max(1)).enumerate() {
+            for (to, c) in row.iter_mut().zip(&self.columns) {
+                *to = read(x, *c);
+            }
+            let mut sums = self.tally.begin(e, self.wide, 1);
+            self.walk.across(&row, |tree, known| self.tally.add(e, &mut sums, tree, 0, known));
+            votes.reset();
+            self.tally.votes(&sums, 0, &mut votes);
+            done(r, &mut votes);
+        }
+    }
+
+    /// The scores of some rows, tree by tree.
+    pub fn walked(
+        &self,
+        e: &Ensemble,
+        x: &[T],
+        width: usize,
+        mut done: impl FnMut(usize, &mut Votes),
+    ) {
+        let rows = x.len() / width.max(1);
+        let mut sums = self.tally.begin(e, self.wide, rows);
+        let mut table = vec![T::NAN; self.columns.len() * rows];
+        for (x, row) in
+            x.chunks_exact(width.max(1)).zip(table.chunks_mut(self.columns.len().max(1)))
+        {
+            row.iter_mut().zip(&self.columns).for_each(|(to, c)| *to = read(x, *c));
+        }
+        let table = Table { data: &table, column: 1, row: self.columns.len() };
+        let mut at = vec![ROOT; rows];
+        for tree in 0..self.walk.trees() {
+            at.fill(ROOT);
+            self.walk.down(tree, table, &mut at);
+            for (row, &at) in at.iter().enumerate() {
+                self.tally.add(e, &mut sums, tree, row, self.walk.leaf(tree, at));
+            }
+        }
+        self.end(e, &sums, rows, &mut done);
+    }
+
+    fn end(
+        &self,
+        e: &Ensemble,
+        sums: &Sums,
+        rows: usize,
+        done: &mut impl FnMut(usize, &mut Votes),
+    ) {
+        let mut votes = Votes::new(e.forest.targets, self.wide);
+        for row in 0..rows {
+            votes.reset();
+            self.tally.votes(sums, row, &mut votes);
+            done(row, &mut votes);
+        }
+    }
+}
+
+fn read<T: Real>(x: &[T], c: Column) -> T {
+    let x = x[c.feature as usize];
+    if c.mirrored { x.mirrored() } else { x }
+}
+
+impl Engine<f32> {
+    /// The tactics that suit the trees best, on some instruction set.
+    pub fn tiles(&self, level: Level) -> Tiles {
+        let mut tiles = Tiles {
+            sweep: Sweep::default(),
+            bits: Bits::default(),
+            tactics: vec![],
+            blocks: vec![],
+            level,
+        };
+        let mut bytes = 0;
+        for tree in 0..self.walk.trees() {
+            let (tactic, size) = self.tactic(&mut tiles, tree);
+            if bytes + size > TREES && bytes > 0 {
+                tiles.blocks.push(tree);
+                bytes = 0;
+            }
+            bytes += size;
+            tiles.tactics.push(tactic);
+        }
+        tiles.blocks.push(self.walk.trees());
+        tiles
+    }
+
+    /// The tactic of a tree, and the bytes that it reads.
+    fn tactic(&self, tiles: &mut Tiles, tree: usize) -> (Tactic, usize) {
+        let lanes = if tiles.level == Level::Avx512 { 16 } else { 8 };
+        if let Some(bits) = tiles.bits.add(&self.walk, tree) {
+            let size = 128 << bits.levels().saturating_sub(5);
+            return (Tactic::Bits(bits), size);
+        }
+        let shape = self.walk.shape(tree);
+        let size = 12 * shape.splits + 4 * shape.leaves;
+        let sweep = cost::PROBE / lanes as f64 * shape.splits as f64 * cost::more(shape.leaves);
+        let top = cost::PROBE / lanes as f64 * (WORD - 1) as f64 + cost::LEAVE;
+        let way = (shape.mean + f64::from(self.walk.depth(tree))) / 2.0;
+        let rest = top + cost::STEP * (way - 5.0).max(1.0);
+        let walk = cost::STEP * way;
+        if sweep <= rest.min(walk) {
+            let known = |at| self.walk.leaf(tree, at);
+            (Tactic::Sweep(tiles.sweep.add(&self.walk, tree, &|_| false, &known)), size)
+        } else if rest <= walk {
+            let ends = self.walk.top(tree, WORD);
+            let swept = tiles.sweep.add(&self.walk, tree, &|at| ends.contains(&at), &|at| at);
+            (Tactic::Top(swept), 12 * shape.splits)
+        } else {
+            (Tactic::Walk, 12 * shape.splits)
+        }
+    }
+
+    /// The scores of a block of rows, by tiles.
+    pub fn block(
+        &self,
+        e: &Ensemble,
+        tiles: &Tiles,
+        x: &[f32],
+        width: usize,
+        mut done: impl FnMut(usize, &mut Votes),
+    ) {
+        let rows = x.len() / width.max(1);
+        if rows < FEW {
+            return self.few(e, x, width, done);
+        }
+        let work = Blocked { engine: self, e, tiles, x, width, rows };
+        let sums = tiles.level.run(work);
+        self.end(e, &sums, rows, &mut done);
+    }
+}
+
+/// Cycles of the parts of tactics, for rows in a tile.
+mod cost {
+    /// A comparison of one vector.
+    pub const PROBE: f64 = 2.5;
+    /// A step of one row among many.
+    pub const STEP: f64 = 4.0;
+    /// From a sweep to a walk.
+    pub const LEAVE: f64 = 6.0;
+
+    /// How many times a split is compared in a tree of so many leaves.
+    pub fn more(leaves: usize) -> f64 {
+        if leaves <= 32 { 1.0 } else { 1.25 }
+    }
+}
+
+/// A block of rows at work.
+struct Blocked<'a> {
+    engine: &'a Engine<f32>,
+    e: &'a Ensemble,
+    tiles: &'a Tiles,
+    x: &'a [f32],
+    width: usize,
+    rows: usize,
+}
+
+impl Work for Blocked<'_> {
+    type Out = Sums;
+
+    #[inline(always)]
+    fn run<S: Isa>(self, isa: S) -> Sums {
+        let wide = GROUP * S::LANES;
+        let columns = &self.engine.columns;
+        let padded = self.rows.next_multiple_of(wide);
+        let mut sums = self.engine.tally.begin(self.e, self.engine.wide, padded);
+        let mut table = vec![0.0; columns.len() * padded];
+        let size = columns.len() * wide;
+        for (tile, x) in table.chunks_mut(size.max(1)).zip(self.x.chunks(wide * self.width)) {
+            for (r, x) in x.chunks_exact(self.width).enumerate() {
+                for (c, column) in columns.iter().enumerate() {
+                    tile[c * wide + r] = read(x, *column);
+                }
+            }
+        }
+        let mut first = 0;
+        for &end in &self.tiles.blocks {
+            for (i, at) in (0..padded).step_by(wide).enumerate() {
+                let tile = &table[i * size..][..size];
+                for tree in first..end {
+                    self.tree(isa, tree, tile, at, &mut sums);
+                }
+            }
+            first = end;
+        }
+        sums
+    }
+}
+
+impl Blocked<'_> {
+    #[inline(always)]
+    fn tree<S: Isa>(&self, isa: S, tree: usize, tile: &[f32], row: usize, sums: &mut Sums) {
+        let tiles = self.tiles;
+        let wide = GROUP * S::LANES;
+        match &tiles.tactics[tree] {
+            Tactic::Bits(t) => {
+                let found = tiles.bits.run::<S, GROUP>(isa, t, tile);
+                self.add(isa, tree, row, found, sums);
+            }
+            Tactic::Sweep(t) => {
+                let found = tiles.sweep.run::<S, GROUP>(isa, t, tile);
+                self.add(isa, tree, row, found, sums);
+            }
+            other => {
+                let mut at = [ROOT; WIDEST];
+                if let Tactic::Top(t) = other {
+                    let found = tiles.sweep.run::<S, GROUP>(isa, t, tile);
+                    for (g, v) in found.into_iter().enumerate() {
+                        v.store(&mut at[g * S::LANES..]);
+                    }
+                }
+                let table = Table { data: tile, column: wide, row: 1 };
+                self.engine.walk.down(tree, table, &mut at[..wide]);
+                for a in &mut at[..wide] {
+                    *a = self.engine.walk.leaf(tree, *a);
+                }
+                let found = std::array::from_fn(|g| isa.load_ints(&at[g * S::LANES..]));
+                self.add(isa, tree, row, found, sums);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn add<S: Isa>(&self, isa: S, tree: usize, row: usize, found: [S::I; GROUP], sums: &mut Sums) {
+        if let (Tally::One { targets }, Sums::ByTarget { rows, sums }) =
+            (&self.engine.tally, &mut *sums)
+        {
+            let sums = &mut sums[targets[tree] as usize * *rows + row..][..GROUP * S::LANES];
+            for (g, weight) in found.into_iter().enumerate() {
+                let old = isa.load(&sums[g * S::LANES..]);
+                (old + weight.bits()).store(&mut sums[g * S::LANES..]);
+            }
+            return;
+        }
+        let mut known = [0; WIDEST];
+        for (g, v) in found.into_iter().enumerate() {
+            v.store(&mut known[g * S::LANES..]);
+        }
+        // Rows that only fill a tile up have no scores to read, but places for them.
+        for (r, &known) in known[..GROUP * S::LANES].iter().enumerate() {
+            self.engine.tally.add(self.e, sums, tree, row + r, known);
+        }
+    }
+}
