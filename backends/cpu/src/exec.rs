@@ -1,7 +1,10 @@
 //! Runs a plan: kernels on the arena, definitions for the rest.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use kiln_ir::eval::{Charge, Live};
 use kiln_ir::{
@@ -19,10 +22,21 @@ use crate::kernels::{is_f32, rows};
 pub(crate) struct Compiled {
     graph: Arc<Graph>,
     kernels: HashMap<NodeId, (Claim, Box<dyn Kernel>)>,
-    plans: Mutex<HashMap<Vec<Vec<usize>>, Arc<Plan>>>,
+    plans: Mutex<HashMap<Vec<Vec<usize>>, Arc<Known>>>,
     arenas: Mutex<Vec<Arena>>,
     pool: Arc<ThreadPool>,
 }
+
+/// A plan, and what is known of running it.
+struct Known {
+    plan: Plan,
+    /// Whether the last run was short.
+    light: AtomicBool,
+}
+
+/// A run that takes less stays on the thread that asks for it: to wake others would take as long.
+/// No result depends on who calculates it.
+const LIGHT: Duration = Duration::from_micros(40);
 
 /// Plans kept; beyond, all are forgotten and made anew.
 const PLANS: usize = 64;
@@ -48,7 +62,7 @@ impl Compiled {
     }
 
     /// The plan for these input shapes, made on first use.
-    fn plan(&self, cx: &Context, inputs: &[Datum]) -> Result<Arc<Plan>> {
+    fn plan(&self, cx: &Context, inputs: &[Datum]) -> Result<Arc<Known>> {
         let shape = |d: &Datum| d.as_tensor().map(|t| t.shape().to_vec()).unwrap_or_default();
         let key: Vec<Vec<usize>> = inputs.iter().map(shape).collect();
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +71,8 @@ impl Compiled {
         }
         let bindings = Bindings::of(&self.graph, inputs)?;
         let claim = |id: NodeId| self.kernels.get(&id).map(|(c, _)| *c);
-        let plan = Arc::new(Plan::build(&self.graph, &bindings, &claim, &cx.limits)?);
+        let plan = Plan::build(&self.graph, &bindings, &claim, &cx.limits)?;
+        let plan = Arc::new(Known { plan, light: AtomicBool::new(false) });
         if plans.len() >= PLANS {
             plans.clear();
         }
@@ -68,15 +83,20 @@ impl Compiled {
 
 impl Executable for Compiled {
     fn run(&self, cx: &Context, inputs: Vec<Datum>) -> Result<Vec<Datum>> {
-        let plan = self.plan(cx, &inputs)?;
+        let known = self.plan(cx, &inputs)?;
+        let plan = &known.plan;
         let taken = self.arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut arena = taken.unwrap_or_default();
         let mut charge = Charge::new(cx);
         charge.add(plan.arena as u64)?;
         arena.reserve(plan.arena)?;
         let held = Live::new(cx, self.graph.inputs().zip(inputs));
-        let mut run = Run { compiled: self, plan: &plan, cx, held, arena };
-        let out = self.pool.install(|| run.all());
+        let mut run = Run { compiled: self, plan, cx, held, arena };
+        let start = Instant::now();
+        let light = self.pool.current_num_threads() == 1 || known.light.load(Relaxed);
+        let out = if light { run.all() } else { self.pool.install(|| run.all()) };
+        let most = if light { LIGHT } else { LIGHT / 2 };
+        known.light.store(start.elapsed() < most, Relaxed);
         let arena = std::mem::take(&mut run.arena);
         self.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
         out

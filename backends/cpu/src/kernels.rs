@@ -20,6 +20,8 @@ mod rnn;
 mod rotary;
 mod softmax;
 mod steps;
+mod svm;
+mod tabular;
 mod tiles;
 mod widest;
 
@@ -46,6 +48,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         rnn::ROWS,
         rotary::ROWS,
         forest::ROWS,
+        svm::ROWS,
     ];
     all.into_iter().flatten()
 }

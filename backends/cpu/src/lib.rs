@@ -4,6 +4,7 @@
 //! exec     runs a plan: kernels on the arena, definitions for the rest
 //! kernels  one table row per kernel: which nodes it takes, how it is prepared, how it runs
 //! simd     vectors of every instruction set under one loop text
+//! team     work shared among threads
 //! arena    one block of memory, lent out in slices that cannot overlap
 //! ```
 
@@ -12,6 +13,7 @@ mod exec;
 mod kernel;
 mod kernels;
 pub mod simd;
+mod team;
 
 use std::sync::Arc;
 

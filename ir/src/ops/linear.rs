@@ -97,7 +97,8 @@ impl Weights {
 }
 
 impl Linear {
-    fn parts(&self) -> (&Weights, usize) {
+    /// The numbers of the model, and of its classes or targets.
+    pub fn parts(&self) -> (&Weights, usize) {
         match self {
             Linear::Classifier(w, labels) => (w, labels.len()),
             Linear::Regressor(w, targets) => (w, *targets),
@@ -121,7 +122,7 @@ impl Linear {
     }
 
     /// Writes the transformed scores of a row and returns its class.
-    fn finish(&self, scores: &[f64], out: &mut [f32]) -> usize {
+    pub fn finish(&self, scores: &[f64], out: &mut [f32]) -> usize {
         let post = self.parts().0.post;
         let mut scores = scores.to_vec();
         let class = argmax(scores.iter().copied());

@@ -84,7 +84,12 @@ impl Regressor {
             0 => k.coefficients.iter().zip(row).map(|(&c, x)| f64::from(c) * x).sum(),
             n => (0..n).map(|i| f64::from(k.coefficients[i]) * k.apply(row, i)).sum(),
         };
-        let score = sum + f64::from(k.rho[0]);
+        self.finish(sum)
+    }
+
+    /// The output for a sum over support vectors or coefficients.
+    pub fn finish(&self, sum: f64) -> f64 {
+        let score = sum + f64::from(self.kernel.rho[0]);
         match self.one_class {
             true if score > 0.0 => 1.0,
             true => -1.0,
@@ -94,7 +99,8 @@ impl Regressor {
 }
 
 impl Svm {
-    fn check_columns(&self, have: usize) -> Result<()> {
+    /// An error unless a table has as many columns as the model.
+    pub fn check_columns(&self, have: usize) -> Result<()> {
         let want = match self {
             Svm::Classifier(c) => c.columns(),
             Svm::Regressor(r) => r.columns(),

@@ -7,13 +7,13 @@
 use kiln_ir::ops::attention::{Attention, Settings};
 use kiln_ir::{Error, Graph, NodeId, Op, Result, Type, invalid};
 use kiln_tensor::{DType, Tensor, shape};
-use rayon::prelude::*;
 
 use super::gemm::{MR, NR, PackedA, multiply, pack_b, pack_turned};
 use super::gemv::{self, FEW};
 use super::softmax::{greatest, scale};
 use super::{is_f32, math};
 use crate::kernel::{Args, FLOATS, Kernel, Operand, Row};
+use crate::team;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -218,7 +218,7 @@ impl Kernel for Heads {
             }
             Ok(())
         };
-        args.out.par_chunks_exact_mut(rows * e).enumerate().try_for_each(head)
+        team::try_each(args.out.chunks_exact_mut(rows * e).enumerate(), head)
     }
 }
 

@@ -7,12 +7,12 @@ use kiln_ir::ops::activation::Activation;
 use kiln_ir::ops::conv::Conv;
 use kiln_ir::ops::window::Axis;
 use kiln_ir::{Graph, NodeId, Op, Result, invalid};
-use rayon::prelude::*;
 
 use super::gemm::{NC, NR, PackedA, multiply};
 use super::tiles::Spread;
 use super::{is_f32, math};
 use crate::kernel::{Args, FLOATS, Kernel, Row};
+use crate::team;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -82,7 +82,7 @@ impl Weights {
         }
         let (rows, k) = (m / groups, inner * kernel.iter().product::<usize>());
         let pack = |q| PackedA::new(rows, k, |i, p| w[(q * rows + i) * k + p]);
-        let groups = (0..groups).into_par_iter().map(pack).collect();
+        let groups = (0..groups).map(pack).collect();
         Ok(Self { groups, rows, inner, kernel: kernel.to_vec() })
     }
 }
@@ -161,7 +161,7 @@ fn run(op: &Conv, weights: &Weights, args: Args<'_>) -> Result<()> {
             let width = NC.min(n - j);
             let panels = &mut panels[..width.div_ceil(NR) * k * NR];
             if k > 0 {
-                panels.par_chunks_exact_mut(k * NR).enumerate().for_each(|(b, panel)| {
+                team::each(panels.chunks_exact_mut(k * NR).enumerate(), |(b, panel)| {
                     gather(&geometry, x, panel, j + b * NR, n);
                 });
             }

@@ -2,7 +2,6 @@
 
 use kiln_ir::ops::conv::Conv;
 use kiln_ir::{Graph, NodeId, Op, Result, invalid};
-use rayon::prelude::*;
 
 use super::all_f32;
 use super::conv::{epilogue, residual};
@@ -10,6 +9,7 @@ use super::math::Fma;
 use super::pool::{plane, sides};
 use super::widest::widest;
 use crate::kernel::{Args, FLOATS, Kernel, Row};
+use crate::team;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -77,7 +77,7 @@ impl Kernel for Depthwise {
         let bias = args.floats(2).map(|(_, b)| b);
         let z = residual(&args)?;
         let (each, taps) = (outer / channels, kernel.iter().product::<usize>());
-        args.out.par_chunks_exact_mut(size).enumerate().for_each(|(i, y)| {
+        team::each(args.out.chunks_exact_mut(size).enumerate(), |(i, y)| {
             let m = i % outer;
             let x = &x[(i / outer * channels + m / each) * area..][..area];
             let w = &w[m * taps..][..taps];

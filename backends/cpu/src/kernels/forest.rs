@@ -15,13 +15,12 @@ mod tally;
 mod walk;
 
 use kiln_ir::ops::forest::{Kind, TreeEnsemble, Votes};
-use kiln_ir::ops::scores::Labels;
-use kiln_ir::{Graph, NodeId, Op, Result, Type, invalid};
+use kiln_ir::{Graph, NodeId, Op, Result, Type};
 use kiln_tensor::DType;
-use rayon::prelude::*;
 
 use self::engine::{BLOCK, Engine, Tiles};
-use crate::kernel::{Args, Integers, Kernel, LABELS, Row};
+use super::tabular::{self, Results, Rows};
+use crate::kernel::{Args, Kernel, LABELS, Row};
 use crate::simd::Level;
 
 /// The rows of this file.
@@ -82,115 +81,35 @@ struct ForestKernel {
     engine: Trees,
 }
 
-/// Where the results of some rows go.
-struct Results<'a> {
-    labels: Option<Integers<'a>>,
-    scores: Scores<'a>,
-}
-
-enum Scores<'a> {
-    Narrow(&'a mut [f32]),
-    Wide(&'a mut [f64]),
-    Unread,
-}
-
-impl<'a> Results<'a> {
-    /// The results of an ensemble's run.
-    fn of(kind: &Kind, args: &mut Args<'a>) -> Result<Self> {
-        let out = std::mem::take(&mut args.out);
-        Ok(match (kind, args.integers.take()) {
-            (Kind::Classifier { .. }, labels) => {
-                let scores = match args.more.first_mut().and_then(Option::take) {
-                    Some((_, scores)) => Scores::Narrow(scores),
-                    None => Scores::Unread,
-                };
-                Self { labels, scores }
-            }
-            (_, Some(Integers::F64(scores))) => Self { labels: None, scores: Scores::Wide(scores) },
-            (_, None) => Self { labels: None, scores: Scores::Narrow(out) },
-            _ => invalid!("an ensemble of trees gives numbers of the wrong type"),
-        })
-    }
-
-    /// The results of `rows` rows at a time.
-    fn blocks(self, rows: usize, targets: usize) -> Vec<Results<'a>> {
-        let scores: Vec<Scores<'a>> = match self.scores {
-            Scores::Narrow(s) => s.chunks_mut(rows * targets).map(Scores::Narrow).collect(),
-            Scores::Wide(s) => s.chunks_mut(rows * targets).map(Scores::Wide).collect(),
-            Scores::Unread => vec![],
-        };
-        let labels: Vec<Integers<'a>> = match self.labels {
-            Some(Integers::I64(l)) => l.chunks_mut(rows).map(Integers::I64).collect(),
-            Some(Integers::Strings(l)) => l.chunks_mut(rows).map(Integers::Strings).collect(),
-            _ => vec![],
-        };
-        let (mut scores, mut labels) = (scores.into_iter(), labels.into_iter());
-        let next = || {
-            let (scores, labels) = (scores.next(), labels.next());
-            let any = scores.is_some() || labels.is_some();
-            any.then(|| Results { labels, scores: scores.unwrap_or(Scores::Unread) })
-        };
-        std::iter::from_fn(next).collect()
-    }
-
-    fn set(&mut self, row: usize, class: Option<usize>, kind: &Kind, votes: &Votes) {
-        let k = votes.scores.len();
-        match &mut self.scores {
-            Scores::Narrow(s) => {
-                let of_row = &mut s[row * k..][..k];
-                of_row.iter_mut().zip(&votes.scores).for_each(|(o, s)| *o = *s as f32);
-            }
-            Scores::Wide(s) => s[row * k..][..k].copy_from_slice(&votes.scores),
-            Scores::Unread => {}
-        }
-        let Kind::Classifier { labels, .. } = kind else { return };
-        match (&mut self.labels, labels, class) {
-            (Some(Integers::I64(out)), Labels::Ints(l), Some(c)) => out[row] = l[c],
-            (Some(Integers::Strings(out)), Labels::Strings(l), Some(c)) => {
-                out[row].clone_from(&l[c]);
-            }
-            _ => {}
-        }
-    }
-}
-
 impl Kernel for ForestKernel {
     fn run(&self, mut args: Args<'_>) -> Result<()> {
         let e = self.op.ensemble();
-        let Some(input) = args.optional(0) else { invalid!("input 0 is missing") };
-        let (rows, width) = match *input.shape {
-            [width] => (1, width),
-            [rows, width] => (rows, width),
-            _ => invalid!("the input has shape {:?}, expected rows of features", input.shape),
-        };
+        let Rows { count, width, data } = tabular::rows(&args)?;
         e.check_columns(width)?;
-        let results = Results::of(&e.kind, &mut args)?;
-        let each =
-            BLOCK.min(rows.div_ceil(rayon::current_num_threads()).next_multiple_of(64)).max(1);
-        let jobs = results.blocks(each, e.forest.targets);
-        let wide = match (&self.engine, input.other) {
+        let classifier = matches!(e.kind, Kind::Classifier { .. });
+        let results = Results::of(classifier, e.forest.targets, &mut args)?;
+        let wide = match (&self.engine, args.optional(0).and_then(|o| o.other)) {
             (Trees::Wide(_), Some(x)) => x.to_vec::<f64>()?,
             _ => vec![],
         };
-        let job = |(i, mut to): (usize, Results<'_>)| {
+        results.blockwise(count, BLOCK, |rows, mut to| {
             args.cancel.poll()?;
-            let from = i * each * width..rows.min((i + 1) * each) * width;
+            let range = rows.start * width..rows.end * width;
             let done = |row: usize, votes: &mut Votes| {
                 let class = e.finish(votes);
-                to.set(row, class, &e.kind, votes);
+                to.set(row, &votes.scores);
+                if let (Kind::Classifier { labels, .. }, Some(class)) = (&e.kind, class) {
+                    to.label(row, labels, class);
+                }
             };
             match &self.engine {
                 Trees::Narrow(engine, tiles) => {
-                    engine.block(e, tiles, &input.data[from], width, done);
+                    engine.block(e, tiles, &data[range], width, done);
                 }
-                Trees::Wide(engine) => engine.walked(e, &wide[from], width, done),
+                Trees::Wide(engine) => engine.walked(e, &wide[range], width, done),
             }
             Ok(())
-        };
-        match jobs.len() {
-            0 | 1 => jobs.into_iter().enumerate().try_for_each(job),
-            _ => jobs.into_par_iter().enumerate().try_for_each(job),
-        }
+        })
     }
 }
 

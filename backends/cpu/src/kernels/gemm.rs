@@ -5,9 +5,8 @@
 //! ```
 //! Each element of C is one sum over k in rising order, whatever the number of threads.
 
-use rayon::prelude::*;
-
 use super::widest::widest;
+use crate::team;
 
 /// Rows of a tile.
 pub(crate) const MR: usize = 6;
@@ -98,7 +97,7 @@ pub(crate) fn multiply(
     } else if a.m * a.k * width < PARALLEL {
         c.chunks_mut(MR * n).enumerate().for_each(rows);
     } else {
-        c.par_chunks_mut(MR * n).enumerate().for_each(rows);
+        team::each(c.chunks_mut(MR * n).enumerate(), rows);
     }
 }
 

@@ -2,9 +2,8 @@
 //!
 //! Bound by the memory that B takes: packing it would read it, write it and read it again.
 
-use rayon::prelude::*;
-
 use super::widest::widest;
+use crate::team;
 
 /// Rows up to which packing B costs more than it gives.
 pub(crate) const FEW: usize = 4;
@@ -43,7 +42,7 @@ pub(crate) fn times_columns(k: usize, n: usize, a: &[f32], b: &[f32], c: &mut [f
 fn each_block(k: usize, c: &mut [f32], block: impl Fn((usize, &mut [f32])) + Sync + Send) {
     match k * c.len() < PARALLEL {
         true => c.chunks_mut(COLUMNS).enumerate().for_each(block),
-        false => c.par_chunks_mut(COLUMNS).enumerate().for_each(block),
+        false => team::each(c.chunks_mut(COLUMNS).enumerate(), block),
     }
 }
 

@@ -6,13 +6,13 @@ use kiln_ir::ops::activation::Activation;
 use kiln_ir::ops::matmul::{Gemm, MatMul};
 use kiln_ir::{Graph, NodeId, Op, Result, invalid};
 use kiln_tensor::shape;
-use rayon::prelude::*;
 
 use super::gemm::{Finish, NC, NR, PackedA, multiply, pack_b, pack_turned};
 use super::gemv::{self, FEW};
 use super::tiles::Spread;
 use super::{all_f32, math};
 use crate::kernel::{Args, FLOATS, Kernel, Row};
+use crate::team;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -97,7 +97,7 @@ impl Right<'_> {
             true => pack_turned(panel, self.data, (k, n), j + q * NR),
             false => pack_b(panel, self.data, n, j + q * NR),
         };
-        panels.par_chunks_exact_mut(k * NR).enumerate().for_each(pack);
+        team::each(panels.chunks_exact_mut(k * NR).enumerate(), pack);
     }
 }
 

@@ -11,11 +11,11 @@ use kiln_ir::ops::layout::Layout;
 use kiln_ir::ops::slice;
 use kiln_ir::{Error, Graph, NodeId, Op, Result, Type, Value, invalid};
 use kiln_tensor::{DType, shape};
-use rayon::prelude::*;
 
 use super::matmul_integer::{bytes, is_byte};
 use super::{all_f32, is_f32};
 use crate::kernel::{Args, BYTES, FLOATS, Kernel, Row};
+use crate::team;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -112,7 +112,7 @@ fn copy<T: Copy + Send + Sync>(
     let step = y.len() / first;
     // Rows of the first axis that go to one thread: enough for a block, or for a job.
     let rows = if stride == 1 { BLOCK } else { (JOB / step).max(1) };
-    y.par_chunks_mut(rows * step).enumerate().for_each(|(i, y)| {
+    team::each(y.chunks_mut(rows * step).enumerate(), |(i, y)| {
         let base = base as isize + (i * rows) as isize * stride;
         let sides: Vec<Side> =
             std::iter::once((y.len() / step, stride)).chain(inner.iter().copied()).collect();
@@ -340,7 +340,7 @@ fn join_of<T: Copy + Send + Sync>(
         invalid!("the parts do not make up {shape:?}");
     }
     let rows = (JOB / row).max(1);
-    out.par_chunks_mut(rows * row).enumerate().for_each(|(q, y)| {
+    team::each(out.chunks_mut(rows * row).enumerate(), |(q, y)| {
         for (r, mut y) in y.chunks_exact_mut(row).enumerate() {
             for &(n, x) in &parts {
                 let (piece, rest) = y.split_at_mut(n);
@@ -410,7 +410,7 @@ impl Kernel for Slices {
             return Ok(());
         }
         let rows = (JOB / run).max(1);
-        args.out.par_chunks_mut(rows * run).enumerate().for_each(|(q, y)| {
+        team::each(args.out.chunks_mut(rows * run).enumerate(), |(q, y)| {
             for (r, y) in y.chunks_exact_mut(run).enumerate() {
                 let i = q * rows + r;
                 let (outer, at) = (i / places.len(), places[i % places.len()]);

@@ -7,13 +7,13 @@ use kiln_ir::ops::group_norm::GroupNorm;
 use kiln_ir::ops::layer_norm::LayerNorm;
 use kiln_ir::{Graph, NodeId, Op, Result, invalid};
 use kiln_tensor::shape;
-use rayon::prelude::*;
 
 use super::math::Fma;
 use super::tiles::Spread;
 use super::widest::widest;
 use super::{all_f32, is_f32};
 use crate::kernel::{Args, FLOATS, Kernel, Row};
+use crate::team;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -252,7 +252,7 @@ impl Kernel for Norm {
                 }
             }
         };
-        jobs.into_par_iter().enumerate().for_each(job);
+        team::each(jobs.into_iter().enumerate(), job);
         Ok(())
     }
 }
@@ -329,7 +329,7 @@ impl Kernel for GroupNorm {
             return Ok(());
         }
         let (size, plane) = (x.len() / (batch * groups), x.len() / (batch * channels));
-        args.out.par_chunks_exact_mut(size).enumerate().for_each(|(i, y)| {
+        team::each(args.out.chunks_exact_mut(size).enumerate(), |(i, y)| {
             y.copy_from_slice(&x[i * size..][..size]);
             let (mean, variance) = moments(y, true);
             let inverse = (1.0 / (variance + f64::from(self.epsilon)).sqrt()) as f32;
@@ -364,7 +364,7 @@ impl Kernel for BatchNorm {
         let factors: Vec<f32> = (0..channels).map(factor).collect();
         // As many planes as make a job.
         let job = plane * (JOB / plane).max(1);
-        args.out.par_chunks_mut(job).enumerate().for_each(|(q, y)| {
+        team::each(args.out.chunks_mut(job).enumerate(), |(q, y)| {
             if !args.in_place {
                 y.copy_from_slice(&x[q * job..][..y.len()]);
             }

@@ -3,13 +3,13 @@
 use kiln_ir::ops::pool::{Pool, PoolKind};
 use kiln_ir::ops::window::{AutoPad, Axis};
 use kiln_ir::{Error, Graph, NodeId, Op, Result, invalid};
-use rayon::prelude::*;
 
 use super::is_f32;
 use super::math::Fma;
 use super::matmul_integer::is_byte;
 use super::widest::widest;
 use crate::kernel::{Args, BYTES, Integers, Kernel, Row};
+use crate::team;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -164,7 +164,7 @@ fn greatest<T: Copy + Ord + Send + Sync>(
     if size > 0 && out.len() / size != x.len().checked_div(area).unwrap_or(0) {
         invalid!("the pool gives planes of {size}, which do not fill the result");
     }
-    out.par_chunks_exact_mut(size.max(1)).enumerate().for_each(|(i, y)| {
+    team::each(out.chunks_exact_mut(size.max(1)).enumerate(), |(i, y)| {
         y.fill(least);
         plane(&[*h, *w], &x[i * area..][..area], y, |_, y, x, step| {
             y.iter_mut().zip(x.iter().step_by(step)).for_each(|(y, &x)| *y = x.max(*y));
@@ -193,12 +193,12 @@ impl Kernel for Pool {
         if size == 0 {
             return Ok(());
         }
-        let planes = args.out.par_chunks_exact_mut(size).enumerate();
+        let planes = args.out.chunks_exact_mut(size).enumerate();
         match self.kind {
             PoolKind::Average { count_include_pad } => {
                 let rows = h.counts(count_include_pad);
                 let columns = w.counts(count_include_pad);
-                planes.for_each(|(i, y)| {
+                team::each(planes, |(i, y)| {
                     y.fill(0.0);
                     plane(&[h, w], &x[i * area..][..area], y, |_, y, x, step| add(y, x, step));
                     for (y, n) in y.chunks_exact_mut(w.output).zip(&rows) {
@@ -206,7 +206,7 @@ impl Kernel for Pool {
                     }
                 });
             }
-            _ => planes.for_each(|(i, y)| {
+            _ => team::each(planes, |(i, y)| {
                 y.fill(f32::NEG_INFINITY);
                 plane(&[h, w], &x[i * area..][..area], y, |_, y, x, step| greater(y, x, step));
             }),

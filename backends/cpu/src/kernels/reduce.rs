@@ -8,12 +8,12 @@ use kiln_ir::ops::global_pool::GlobalPool;
 use kiln_ir::ops::reduce::{Reduce, ReduceKind};
 use kiln_ir::{Graph, NodeId, Op, Result};
 use kiln_tensor::shape;
-use rayon::prelude::*;
 
 use super::math::Fma;
 use super::widest::widest;
 use super::{all_f32, is_f32};
 use crate::kernel::{Args, FLOATS, Kernel, Row};
+use crate::team;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -218,7 +218,7 @@ impl Kernel for Fold {
         }
         if inner == 1 {
             let rows = (JOB / n.max(1)).max(1);
-            args.out.par_chunks_mut(rows).enumerate().for_each(|(q, y)| {
+            team::each(args.out.chunks_mut(rows).enumerate(), |(q, y)| {
                 for (r, y) in y.iter_mut().enumerate() {
                     *y = self.row(&x[(q * rows + r) * n..][..n]);
                 }
@@ -227,7 +227,7 @@ impl Kernel for Fold {
             let each = |(i, y): (usize, &mut [f32])| {
                 self.columns(&x[i * n * inner..][..n * inner], y);
             };
-            args.out.par_chunks_exact_mut(inner).enumerate().for_each(each);
+            team::each(args.out.chunks_exact_mut(inner).enumerate(), each);
         }
         Ok(())
     }

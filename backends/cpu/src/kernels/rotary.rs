@@ -2,10 +2,10 @@
 
 use kiln_ir::ops::rotary::RotaryEmbedding;
 use kiln_ir::{Graph, NodeId, Op, Result, invalid};
-use rayon::prelude::*;
 
 use super::all_f32;
 use crate::kernel::{Args, FLOATS, Kernel, Row};
+use crate::team;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -53,7 +53,7 @@ impl Kernel for RotaryEmbedding {
         }
         let x = args.input(0)?.1;
         let some = (JOB / size).max(1);
-        args.out.par_chunks_mut(some * size).enumerate().for_each(|(q, y)| {
+        team::each(args.out.chunks_mut(some * size).enumerate(), |(q, y)| {
             if !args.in_place {
                 y.copy_from_slice(&x[q * some * size..][..y.len()]);
             }

@@ -4,11 +4,11 @@ use kiln_ir::ops::softmax::{Softmax, SoftmaxKind};
 use kiln_ir::ops::unary::{Function, Unary};
 use kiln_ir::{Graph, NodeId, Op, Result};
 use kiln_tensor::shape;
-use rayon::prelude::*;
 
 use super::widest::widest;
 use super::{all_f32, math};
 use crate::kernel::{Args, FLOATS, Kernel, Row};
+use crate::team;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -117,7 +117,7 @@ impl Kernel for Softmax {
         let x = args.input(0)?.1;
         let block = n * inner;
         let job = block * (JOB / block).max(1);
-        args.out.par_chunks_mut(job).enumerate().for_each(|(q, y)| {
+        team::each(args.out.chunks_mut(job).enumerate(), |(q, y)| {
             if !args.in_place {
                 y.copy_from_slice(&x[q * job..][..y.len()]);
             }

@@ -15,11 +15,11 @@ use kiln_ir::ops::unary::Unary;
 use kiln_ir::ops::variadic::Variadic;
 use kiln_ir::{Cancel, Error, Graph, NodeId, Op, Result, Type, Value};
 use kiln_tensor::{DType, Tensor, shape};
-use rayon::prelude::*;
 
 use super::math;
 use super::steps::{Step, choose, narrow, pairs, singles, widen_i8, widen_u8};
 use crate::kernel::{Args, Integers, Kernel, Operand};
+use crate::team;
 
 /// Elements of a tile: 4 KiB.
 const TILE: usize = 1024;
@@ -451,10 +451,7 @@ impl Program {
             work.job(i * JOB, &mut out);
             Ok(())
         };
-        match jobs.len() {
-            0 | 1 => jobs.into_iter().enumerate().try_for_each(job),
-            _ => jobs.into_par_iter().enumerate().try_for_each(job),
-        }
+        team::try_each(jobs.into_iter().enumerate(), job)
     }
 }
 

@@ -1,7 +1,7 @@
 //! AVX2 and FMA: eight lanes, masks in vectors.
 
 use std::arch::x86_64::*;
-use std::ops::{Add, BitAnd, Div, Mul, Not, Sub};
+use std::ops::{Add, BitAnd, Div, Mul, Not, Shl, Sub};
 
 use super::{Floats, Ints, Isa, Mask, Work};
 
@@ -101,6 +101,16 @@ lanes! {
     BitAnd bitand I _mm256_and_si256;
 }
 
+impl Shl<u32> for I {
+    type Output = I;
+
+    #[inline(always)]
+    fn shl(self, by: u32) -> I {
+        let by = have!(_mm_cvtsi32_si128(by.cast_signed()));
+        I(have!(_mm256_sll_epi32(self.0, by)))
+    }
+}
+
 impl Not for M {
     type Output = M;
 
@@ -148,8 +158,8 @@ impl Floats for F {
     }
 
     #[inline(always)]
-    fn round(self) -> I {
-        I(have!(_mm256_cvtps_epi32(self.0)))
+    fn to_bits(self) -> I {
+        I(have!(_mm256_castps_si256(self.0)))
     }
 }
 

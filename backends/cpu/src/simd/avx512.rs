@@ -1,7 +1,7 @@
 //! AVX-512: sixteen lanes, masks in registers of their own.
 
 use std::arch::x86_64::*;
-use std::ops::{Add, BitAnd, Div, Mul, Not, Sub};
+use std::ops::{Add, BitAnd, Div, Mul, Not, Shl, Sub};
 
 use super::{Floats, Ints, Isa, Mask, Work};
 
@@ -105,6 +105,16 @@ lanes! {
     BitAnd bitand I _mm512_and_si512;
 }
 
+impl Shl<u32> for I {
+    type Output = I;
+
+    #[inline(always)]
+    fn shl(self, by: u32) -> I {
+        let by = have!(_mm_cvtsi32_si128(by.cast_signed()));
+        I(have!(_mm512_sll_epi32(self.0, by)))
+    }
+}
+
 impl Not for M {
     type Output = M;
 
@@ -152,8 +162,8 @@ impl Floats for F {
     }
 
     #[inline(always)]
-    fn round(self) -> I {
-        I(have!(_mm512_cvtps_epi32(self.0)))
+    fn to_bits(self) -> I {
+        I(have!(_mm512_castps_si512(self.0)))
     }
 }
 

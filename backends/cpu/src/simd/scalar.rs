@@ -1,7 +1,7 @@
 //! No vector instructions: arrays, which compilers turn into what the target has.
 
 use std::array::from_fn;
-use std::ops::{Add, BitAnd, Div, Mul, Not, Sub};
+use std::ops::{Add, BitAnd, Div, Mul, Not, Shl, Sub};
 
 use super::{Floats, Ints, Isa, Mask, Work};
 
@@ -82,6 +82,15 @@ lanes! {
     BitAnd bitand M |a: bool, b: bool| a & b;
 }
 
+impl Shl<u32> for I {
+    type Output = I;
+
+    #[inline(always)]
+    fn shl(self, by: u32) -> I {
+        I(self.0.map(|x| x << by))
+    }
+}
+
 impl Not for M {
     type Output = M;
 
@@ -121,8 +130,8 @@ impl Floats for F {
     }
 
     #[inline(always)]
-    fn round(self) -> I {
-        I(self.0.map(|x| x.round_ties_even() as i32 as u32))
+    fn to_bits(self) -> I {
+        I(self.0.map(f32::to_bits))
     }
 }
 

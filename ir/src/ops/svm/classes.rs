@@ -113,7 +113,7 @@ impl Classifier {
     }
 
     /// The number of scores of a row: without probabilities one per pair, two for two classes.
-    pub(super) fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         let classes = self.labels.len();
         match &self.classes {
             Classes::Pairs { platt, .. } if platt.is_empty() && classes > 2 => {
@@ -126,10 +126,29 @@ impl Classifier {
     /// Writes the scores of a row, rounded to single precision first, and returns its class.
     pub(super) fn row(&self, row: &mut [f64], out: &mut [f32]) -> usize {
         row.iter_mut().for_each(|x| *x = f64::from(*x as f32));
+        let sums = match &self.classes {
+            Classes::Linear => self.linear_sums(row),
+            Classes::Pairs { vectors, starts, .. } => {
+                let count: usize = vectors.iter().sum();
+                let kernels: Vec<f64> = (0..count).map(|i| self.kernel.apply(row, i)).collect();
+                self.weighted(&kernels, vectors, starts).collect()
+            }
+        };
+        self.finish(&sums, out)
+    }
+
+    /// Writes the scores of a row that has these sums, without `rho`, one per class of a linear
+    /// model, else one per pair of classes; returns its class.
+    pub fn finish(&self, sums: &[f64], out: &mut [f32]) -> usize {
+        let rho = &self.kernel.rho;
         let (class, mut scores) = match &self.classes {
-            Classes::Linear => self.linear_row(row),
-            Classes::Pairs { vectors, starts, platt } => {
-                self.pairs_row(row, vectors, starts, platt)
+            Classes::Linear => {
+                let scores: Vec<f64> = sums.iter().map(|s| s + f64::from(rho[0])).collect();
+                (argmax(scores.iter().copied()), scores)
+            }
+            Classes::Pairs { vectors, platt, .. } => {
+                let decisions = sums.iter().zip(rho).map(|(s, &rho)| s + f64::from(rho));
+                decided(vectors.len(), decisions.collect(), platt)
             }
         };
         if scores.len() > 1 || self.kernel.post == PostTransform::Probit {
@@ -143,48 +162,12 @@ impl Classifier {
         class
     }
 
-    fn linear_row(&self, row: &[f64]) -> (usize, Vec<f64>) {
-        let k = &self.kernel;
-        let score = |c: &[f32]| -> f64 {
-            let product: f64 = c.iter().zip(row).map(|(&c, x)| f64::from(c) * x).sum();
-            product + f64::from(k.rho[0])
-        };
-        let scores: Vec<f64> = match row.len() {
-            0 => vec![f64::from(k.rho[0]); self.labels.len()],
-            n => k.coefficients.chunks_exact(n).map(score).collect(),
-        };
-        (argmax(scores.iter().copied()), scores)
-    }
-
-    fn pairs_row(
-        &self,
-        row: &[f64],
-        vectors: &[usize],
-        starts: &[usize],
-        platt: &[(f32, f32)],
-    ) -> (usize, Vec<f64>) {
-        let decisions = self.decisions(row, vectors, starts);
-        let classes = vectors.len();
-        let mut votes = vec![0.0; classes];
-        for ((i, j), &d) in pairs(classes).zip(&decisions) {
-            votes[if d > 0.0 { i } else { j }] += 1.0;
+    fn linear_sums(&self, row: &[f64]) -> Vec<f64> {
+        let score = |c: &[f32]| c.iter().zip(row).map(|(&c, x)| f64::from(c) * x).sum();
+        match row.len() {
+            0 => vec![0.0; self.labels.len()],
+            n => self.kernel.coefficients.chunks_exact(n).map(score).collect(),
         }
-        let scores = if platt.is_empty() {
-            decisions
-        } else {
-            let p = decisions.iter().zip(platt).map(|(d, &(a, b))| {
-                logistic(-(f64::from(a) * d + f64::from(b))).clamp(1e-7, 1.0 - 1e-7)
-            });
-            couple(classes, &p.collect::<Vec<_>>())
-        };
-        (argmax(votes.iter().copied()), scores)
-    }
-
-    fn decisions(&self, row: &[f64], vectors: &[usize], starts: &[usize]) -> Vec<f64> {
-        let count: usize = vectors.iter().sum();
-        let kernels: Vec<f64> = (0..count).map(|i| self.kernel.apply(row, i)).collect();
-        let sums = self.weighted(&kernels, vectors, starts);
-        sums.zip(&self.kernel.rho).map(|(sum, &rho)| sum + f64::from(rho)).collect()
     }
 
     /// The sum for each pair of classes, without `rho`, of what the support vectors give; none
@@ -212,6 +195,24 @@ impl Classifier {
         };
         pairs(vectors.len()).map(move |(i, j)| sum(i, j - 1) + sum(j, i))
     }
+}
+
+/// The class that the decisions between pairs vote for, and its scores: probabilities, or the
+/// decisions where no pair has one.
+fn decided(classes: usize, decisions: Vec<f64>, platt: &[(f32, f32)]) -> (usize, Vec<f64>) {
+    let mut votes = vec![0.0; classes];
+    for ((i, j), &d) in pairs(classes).zip(&decisions) {
+        votes[if d > 0.0 { i } else { j }] += 1.0;
+    }
+    let scores = if platt.is_empty() {
+        decisions
+    } else {
+        let p = decisions.iter().zip(platt).map(|(d, &(a, b))| {
+            logistic(-(f64::from(a) * d + f64::from(b))).clamp(1e-7, 1.0 - 1e-7)
+        });
+        couple(classes, &p.collect::<Vec<_>>())
+    };
+    (argmax(votes), scores)
 }
 
 /// The pairs (0, 1), (0, 2), .. (1, 2), .. of `n` classes.
