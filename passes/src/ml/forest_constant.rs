@@ -171,8 +171,8 @@ mod tests {
         let (mut tree, mut id, mut yes, mut no_id) = (vec![], vec![], vec![], vec![]);
         let (mut modes, mut vote, mut weights) = (vec![], vec![], vec![]);
         let mut leaf = |t: usize, w: f32| {
-            let row = (t, 0, 0, 0);
-            (tree.push(row.0), id.push(row.1), yes.push(row.2), no_id.push(row.3));
+            tree.push(t);
+            [&mut id, &mut yes, &mut no_id].into_iter().for_each(|list| list.push(0));
             modes.push("LEAF");
             vote.push((t, 0));
             weights.push(w);
@@ -183,7 +183,10 @@ mod tests {
         let stump = [(0, 1, 2, "BRANCH_LEQ"), (1, 0, 0, "LEAF"), (2, 0, 0, "LEAF")];
         for (k, (i, y, n, mode)) in stump.into_iter().enumerate() {
             let to = at + k;
-            (tree.insert(to, at), id.insert(to, i), yes.insert(to, y), no_id.insert(to, n));
+            tree.insert(to, at);
+            id.insert(to, i);
+            yes.insert(to, y);
+            no_id.insert(to, n);
             modes.insert(to, mode);
         }
         vote.splice(at..at, [(at, 1), (at, 2)]);

@@ -92,11 +92,12 @@ mod tests {
         check(
             &GatherLinear,
             "i = i64[3]{2, 0, 1}\ns = Gather(x: f32[N,3], i) {axis=1}\n\
-             y = ai.onnx.ml.LinearRegressor(s) {targets=2, coefficients=[1.0,2.0,3.0,4.0,5.0,6.0]}\n\
+             y = ai.onnx.ml.LinearRegressor(s) {targets=2, \
+             coefficients=[1.0,2.0,3.0,4.0,5.0,6.0]}\n\
              w = f32[3,1]{1.0, 2.0, 3.0}\nt = ai.onnx.ml.ArrayFeatureExtractor(x, i)\n\
              z = MatMul(t, w)\nq = Gather(x, i) {axis=1}\n\
-             u = ai.onnx.ml.SVMRegressor(q) {kernel_type=\"RBF\", coefficients=[2.0,1.0], rho=[1.0], \
-             n_supports=2, support_vectors=[1.0,2.0,3.0,4.0,5.0,6.0], \
+             u = ai.onnx.ml.SVMRegressor(q) {kernel_type=\"RBF\", coefficients=[2.0,1.0], \
+             rho=[1.0], n_supports=2, support_vectors=[1.0,2.0,3.0,4.0,5.0,6.0], \
              kernel_params=[1.0,0.0,0.0]}\nreturn y, z, u",
             expect![[r#"
                 x: f32[N,3]
