@@ -10,11 +10,13 @@ mod bisect;
 mod clean;
 mod closeness;
 mod columns;
+mod encoded;
 mod epilogue;
 mod forms;
 mod fuse;
 #[cfg(test)]
 mod laws;
+mod linear;
 mod ml;
 mod pipeline;
 #[cfg(test)]

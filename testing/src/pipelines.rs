@@ -36,7 +36,7 @@ type Step = fn(&mut Pipeline, Value, usize) -> Option<Value>;
 
 const STEPS: &[Step] = &[
     scaled, scaled, moved, imputed, binarized, picked, joined, linear, kernel, product, forest,
-    forest, classes, voted, encoded, labelled,
+    forest, classes, voted, encoded, labelled, hot, hot, narrow,
 ];
 
 struct Pipeline {
@@ -277,6 +277,59 @@ fn encoded(p: &mut Pipeline, x: Value, n: usize) -> Option<Value> {
         true => p.m.node("ai.onnx.ml.LabelEncoder", &[encoded], attrs),
         false => p.m.plain("Exp", &[encoded]),
     };
+    p.end(y)
+}
+
+/// Labels that are one-hot encoded, perhaps beside a table, and a model that reads them.
+fn hot(p: &mut Pipeline, x: Value, n: usize) -> Option<Value> {
+    let (count, mut columns) = (p.m.random.usize(1..=2), 0);
+    let mut all = vec![];
+    for i in 0..count {
+        let name = format!("c{}_{i}", p.m.g.len());
+        let ty = Type::tensor(DType::I64, Some(vec![Dim::sym("N"), 1i64.into()]));
+        let labels = p.m.g.input(&name, ty);
+        // Of the labels 0 to 3, some are unknown.
+        let categories: Vec<i64> = (0..p.m.random.i64(2..=4)).rev().collect();
+        columns += categories.len();
+        let attrs = Attrs::default().with("cats_int64s", categories);
+        all.push(p.m.node("ai.onnx.ml.OneHotEncoder", &[labels], attrs)?);
+    }
+    let side = match all[..] {
+        [one] => one,
+        _ => p.m.node("Concat", &all, Attrs::default().with("axis", 2i64))?,
+    };
+    let shape = p.m.ints(&[-1, columns as i64]);
+    let mut table = p.m.plain("Reshape", &[side, shape])?;
+    if p.m.random.bool() {
+        table = p.m.node("Concat", &[x, table], Attrs::default().with("axis", 1i64))?;
+        columns += n;
+    }
+    if p.m.random.bool() {
+        let y = regressor(p, table, columns, 1);
+        return p.end(y);
+    }
+    // The scores of two classes, as exporters write them.
+    let one = p.numbers(columns);
+    let both = one.iter().map(|x| -x).chain(one.iter().copied()).collect();
+    let weights: Vec<f32> = if p.m.random.bool() { one } else { both };
+    let targets = (weights.len() / columns) as i64;
+    let attrs = Attrs::default().with("coefficients", weights).with("targets", targets);
+    let y = p.m.node("ai.onnx.ml.LinearRegressor", &[table], attrs);
+    p.end(y)
+}
+
+/// Columns that are picked from what is done to tables side by side.
+fn narrow(p: &mut Pipeline, x: Value, n: usize) -> Option<Value> {
+    let wide = joined(p, x, n)?;
+    let n = p.m.columns(wide)?;
+    let made = match p.m.random.u8(..3) {
+        0 => scaled(p, wide, n),
+        1 => moved(p, wide, n),
+        _ => p.m.plain("Exp", &[wide]),
+    };
+    let one = p.m.random.usize(..n) as i64;
+    let first = p.m.ints(&[one]);
+    let y = p.m.node("Gather", &[made?, first], Attrs::default().with("axis", 1i64));
     p.end(y)
 }
 

@@ -47,6 +47,25 @@ mod tests {
     }
 
     #[test]
+    fn maps_and_labels_that_nothing_reads_go() {
+        check(
+            &Dead,
+            "l, p = ai.onnx.ml.LinearClassifier(x: f32[N,1]) {coefficients=[1.0], \
+             intercepts=[0.5], classlabels_ints=[3,4]}\n\
+             n = ai.onnx.ml.Normalizer(p)\n\
+             z = ai.onnx.ml.ZipMap(n) {classlabels_int64s=[3,4]}\n\
+             s = ai.onnx.ml.LabelEncoder(l) {keys_int64s=[3,4], values_strings=[\"a\",\"b\"]}\n\
+             return p",
+            expect![[r#"
+                x: f32[N,1]
+                l, l#1 = ai.onnx.ml.LinearClassifier(x) {classlabels_ints=[3,4], coefficients=[1.0],
+                    intercepts=[0.5]}
+                return p=l#1
+            "#]],
+        );
+    }
+
+    #[test]
     fn keeps_inputs_and_what_is_read() {
         check(&Dead, "x: f32[N]\nb = Neg(y: f32[N])\nreturn b", expect!["(unchanged)\n"]);
     }

@@ -56,7 +56,7 @@ impl Rewrite for ForestPrune {
 const ROUNDS: usize = 8;
 
 /// The forest without what rows cannot tell apart; `None` where that is all of it.
-fn pruned(f: &Forest) -> Option<Forest> {
+pub(super) fn pruned(f: &Forest) -> Option<Forest> {
     let mut walk = Walk::new(f);
     for &root in &f.roots {
         walk.tree(root);
@@ -109,37 +109,92 @@ fn join_leaves(f: &mut Forest) {
     f.roots.iter_mut().for_each(|r| *r = end(&mut alike, *r));
 }
 
-/// What a feature may still be: a number from `.low` to `.high`, or NaN.
-#[derive(Clone, Copy)]
+/// What a feature may still be: a number from `.low` to `.high`, but for some, or NaN.
+#[derive(Clone)]
 struct Left {
     low: f64,
     high: f64,
     nan: bool,
+    /// Numbers between that it is not; not all of them are known.
+    not: Vec<f64>,
 }
 
-const ALL: Left = Left { low: f64::NEG_INFINITY, high: f64::INFINITY, nan: true };
-const NONE: Left = Left { low: f64::INFINITY, high: f64::NEG_INFINITY, nan: false };
+/// How many numbers are kept that a feature is not.
+const KEPT: usize = 8;
+
+const ALL: Left = Left { low: f64::NEG_INFINITY, high: f64::INFINITY, nan: true, not: vec![] };
+const NONE: Left = Left { low: f64::INFINITY, high: f64::NEG_INFINITY, nan: false, not: vec![] };
 
 impl Left {
-    fn is_none(self) -> bool {
+    fn is_none(&self) -> bool {
         self.low > self.high && !self.nan
     }
 
+    /// Whether it may be a number.
+    fn has(&self, x: f64) -> bool {
+        self.low <= x && x <= self.high && !self.not.contains(&x)
+    }
+
+    fn up_to(&self, t: f64) -> Left {
+        Left { high: self.high.min(t), ..self.clone() }
+    }
+
+    fn from(&self, t: f64) -> Left {
+        Left { low: self.low.max(t), ..self.clone() }
+    }
+
+    // Nothing is below the least number, and nothing above the greatest.
+    fn below(&self, t: f64) -> Left {
+        if t == f64::NEG_INFINITY { NONE } else { self.up_to(t.next_down()) }
+    }
+
+    fn above(&self, t: f64) -> Left {
+        if t == f64::INFINITY { NONE } else { self.from(t.next_up()) }
+    }
+
+    /// What is left of it where it is a number, and where it is not.
+    fn equal(&self, t: f64) -> [Left; 2] {
+        if !self.has(t) {
+            return [NONE, self.clone()];
+        }
+        let mut other = match t {
+            _ if t == self.low => self.above(t),
+            _ if t == self.high => self.below(t),
+            _ => self.clone(),
+        };
+        if other.has(t) && other.not.len() < KEPT {
+            other.not.push(t);
+        }
+        [Left { low: t, high: t, nan: false, not: vec![] }, other]
+    }
+
+    /// The same where it is one of a set of numbers, and where it is none.
+    fn among(&self, set: &[f64]) -> [Left; 2] {
+        let one = self.low == self.high;
+        match set.iter().any(|t| self.has(*t)) {
+            false => [NONE, self.clone()],
+            true if one => [self.clone(), NONE],
+            true => [self.clone(), self.clone()],
+        }
+    }
+
     /// What is left of it where a node says yes, and where it says no.
-    fn split(self, n: &Node) -> [Left; 2] {
-        let up_to = |t: f64| Left { high: self.high.min(t), ..self };
-        let from = |t: f64| Left { low: self.low.max(t), ..self };
-        // Nothing is below the least number, and nothing above the greatest.
-        let below = |t: f64| if t == f64::NEG_INFINITY { NONE } else { up_to(t.next_down()) };
-        let above = |t: f64| if t == f64::INFINITY { NONE } else { from(t.next_up()) };
+    fn split(&self, f: &Forest, n: &Node) -> [Left; 2] {
         let [mut yes, mut no] = match n.test {
             // Nothing is in an order with NaN.
-            Test::Leq(t) | Test::Lt(t) | Test::Geq(t) | Test::Gt(t) if t.is_nan() => [NONE, self],
-            Test::Leq(t) => [up_to(t), above(t)],
-            Test::Lt(t) => [below(t), from(t)],
-            Test::Geq(t) => [from(t), below(t)],
-            Test::Gt(t) => [above(t), up_to(t)],
-            Test::Eq(_) | Test::Neq(_) | Test::Member(_) => [self, self],
+            Test::Leq(t) | Test::Lt(t) | Test::Geq(t) | Test::Gt(t) if t.is_nan() => {
+                [NONE, self.clone()]
+            }
+            Test::Leq(t) => [self.up_to(t), self.above(t)],
+            Test::Lt(t) => [self.below(t), self.from(t)],
+            Test::Geq(t) => [self.from(t), self.below(t)],
+            Test::Gt(t) => [self.above(t), self.up_to(t)],
+            Test::Eq(t) => self.equal(t),
+            Test::Neq(t) => {
+                let [same, other] = self.equal(t);
+                [other, same]
+            }
+            Test::Member(s) => self.among(f.sets.at(s as usize)),
         };
         let nan_says_yes = n.missing || matches!(n.test, Test::Neq(_));
         yes.nan = self.nan && nan_says_yes;
@@ -207,8 +262,8 @@ impl<'a> Walk<'a> {
             steps.push(Step::LeaveAll(std::mem::take(&mut self.left)));
         }
         let node = &self.forest.nodes[i];
-        let left = self.left.get(&node.feature).copied().unwrap_or(ALL);
-        let [yes, no] = left.split(node);
+        let left = self.left.get(&node.feature).cloned().unwrap_or(ALL);
+        let [yes, no] = left.split(self.forest, node);
         if yes.is_none() || no.is_none() {
             let next = if yes.is_none() { node.no } else { node.yes };
             self.redirect[i] = Some(next);
@@ -267,7 +322,15 @@ mod tests {
             (two(Neq(2.0), Leq(inf), [false; 2]), 2),
             (two(Leq(2.0), Leq(inf), [false; 2]), 1),
             (two(Leq(2.0), Lt(f64::NAN), [false; 2]), 1),
-            (two(Leq(2.0), Eq(9.0), [false; 2]), 2),
+            (two(Leq(2.0), Eq(9.0), [false; 2]), 1),
+            (two(Eq(2.0), Leq(5.0), [false; 2]), 1),
+            (two(Eq(2.0), Eq(3.0), [false; 2]), 1),
+            (two(Eq(2.0), Neq(2.0), [true, false]), 2),
+            (two(Neq(2.0), Eq(2.0), [false; 2]), 1),
+            (two(Neq(2.0), Eq(2.0), [false, true]), 2),
+            (two(Neq(2.0), Eq(3.0), [false; 2]), 2),
+            (two(Geq(2.0), Neq(2.0), [false; 2]), 2),
+            (two(Neq(9.0), Leq(9.0), [false; 2]), 2),
             (two(Lt(-inf), Leq(0.0), [false; 2]), 0),
         ] {
             let new = pruned(&f).unwrap_or(f.clone());

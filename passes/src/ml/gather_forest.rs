@@ -46,7 +46,7 @@ impl Rewrite for GatherForest {
 }
 
 /// The table that the columns of `v` are picked from, and which they are.
-fn picked(g: &Graph, v: Value) -> Result<Option<(Value, Vec<u32>)>, Decline> {
+pub(super) fn picked(g: &Graph, v: Value) -> Result<Option<(Value, Vec<u32>)>, Decline> {
     let op = g.op(v.node);
     let Some((x, (_, width))) = g.input_of(v.node, 0).and_then(|x| Some((x, matrix(g, x)?))) else {
         return Ok(None);

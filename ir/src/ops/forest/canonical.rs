@@ -178,7 +178,8 @@ impl Forest {
         }
     }
 
-    fn answer(&self, node: &Node, x: f64) -> bool {
+    /// Whether a row whose feature is `x` goes to `yes` at a node.
+    pub fn answer(&self, node: &Node, x: f64) -> bool {
         if x.is_nan() && node.missing {
             return true;
         }
