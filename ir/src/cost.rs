@@ -114,7 +114,10 @@ fn flops(g: &Graph, node: NodeId) -> i64 {
         Op::Region(r) => out.saturating_mul(computing(r.body())),
         Op::BatchNorm(_) => out.saturating_mul(2),
         Op::Gemm(m) => products(out, length(0, if m.trans_a { 0 } else { 1 })),
-        Op::Attention(_) => products(size(0), length(1, -2)).saturating_mul(2),
+        Op::Attention(_) => {
+            let past = operand(4).map_or(0, |_| length(4, -2));
+            products(size(0), length(1, -2).saturating_add(past)).saturating_mul(2)
+        }
         Op::Rnn(_) => {
             products(length(0, 0).saturating_mul(length(0, 1)), size(1).saturating_add(size(2)))
         }
@@ -146,6 +149,13 @@ mod tests {
                 "y = Conv(x: f32[N,3,8,8], w: f32[4,3,3,3])\nreturn y",
                 2 * 144 * 27,
                 4 * (192 + 108 + 144),
+            ),
+            // 3 queries of length 2 and 9 keys, 4 of which are past.
+            (
+                "y = Attention(q: f32[1,1,3,2], k: f32[1,1,5,2], v: f32[1,1,5,2], _, \
+                 p: f32[1,1,4,2], w: f32[1,1,4,2])\nreturn y",
+                2 * 2 * 6 * 9,
+                4 * (6 + 10 + 10 + 8 + 8 + 6),
             ),
             ("s = i64[1]{-1}\ny = Reshape(x: f32[2,3], s)\nreturn y", 0, 0),
         ] {

@@ -4,6 +4,7 @@ pub mod dead;
 pub mod duplicate;
 pub mod expand_broadcast;
 pub mod fold;
+pub mod fold_reshape;
 pub mod fold_shape;
 pub mod if_constant;
 pub mod noop;
@@ -20,6 +21,7 @@ pub(crate) fn rules(limits: &Limits) -> Vec<Box<dyn Rewrite>> {
         Box::new(if_constant::IfConstant),
         Box::new(expand_broadcast::ExpandBroadcast),
         Box::new(fold_shape::FoldShape),
+        Box::new(fold_reshape::FoldReshape),
         Box::new(fold::Fold::new(limits)),
         Box::new(duplicate::Duplicate::default()),
     ]

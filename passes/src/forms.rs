@@ -1,7 +1,7 @@
 //! Patterns that mean the same, and what rules ask of constants.
 
 use kiln_ir::ops::layout::Layout;
-use kiln_ir::{Dim, Graph, Match, NodeId, Op, Operator, Pattern, Value};
+use kiln_ir::{Dim, Graph, Match, NodeId, Op, Operator, Pattern, Source, Value};
 use kiln_tensor::Tensor;
 use kiln_tensor::shape::axis;
 
@@ -80,6 +80,11 @@ pub(crate) fn per_channel(
 /// An integer attribute that is written out.
 pub(crate) fn attr_int(g: &Graph, node: NodeId, name: &str) -> Option<i64> {
     g.op(node).attrs().take::<i64>(name).ok()?
+}
+
+/// The operands of a node, as those of a new one.
+pub(crate) fn sources(g: &Graph, node: NodeId) -> Vec<Option<Source>> {
+    g.inputs_of(node).into_iter().map(|v| v.map(Source::from)).collect()
 }
 
 /// The lengths of a tensor, where its rank is known.

@@ -16,6 +16,7 @@ use crate::samples::samples;
 
 mod table;
 
+use crate::forms::sources;
 use table::{Change, PLANTED};
 
 /// A wrong rewrite.
@@ -43,8 +44,7 @@ impl Rewrite for Planted {
         }
         let Some(m) = self.pattern.find(g, root) else { return Ok(None) };
         self.fired.set(true);
-        let mut inputs: Vec<_> =
-            g.inputs_of(root).into_iter().map(|v| v.map(Source::from)).collect();
+        let mut inputs = sources(g, root);
         let mut e = Edit::default();
         let (mut op, mut attrs) = (g.op(root).name().to_owned(), g.op(root).attrs());
         match self.change {

@@ -8,6 +8,7 @@ pub mod norm_affine;
 pub mod reduction;
 pub mod rotary;
 pub mod softmax;
+pub mod space_to_depth;
 
 use kiln_ir::Rewrite;
 
@@ -22,5 +23,6 @@ pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(reduction::Reduction),
         Box::new(rotary::Rotary::new()),
         Box::new(lp_norm::LpNorm::new()),
+        Box::new(space_to_depth::SpaceToDepth),
     ]
 }

@@ -67,6 +67,7 @@ const STEPS: &[fn(&mut Maker) -> Option<Value>] = &[
     forms::inverted,
     forms::headed,
     forms::shortened,
+    forms::blocked,
     quantized::quantized,
     quantized::quantized,
     quantized::quantized,
@@ -388,15 +389,24 @@ fn attended(m: &mut Maker) -> Option<Value> {
         return None;
     }
     let x = if m.random.bool() { x } else { repeated(m, x, &shape)? };
-    let t = m.node("Transpose", &[x], Attrs::default().with("perm", vec![0i64, 1, 3, 2]))?;
+    let (k, v) = if m.random.bool() { (x, x) } else { cached(m, x)? };
+    let t = m.node("Transpose", &[k], Attrs::default().with("perm", vec![0i64, 1, 3, 2]))?;
     let mut scores = m.plain("MatMul", &[x, t])?;
     if m.random.bool() {
-        let keys = shape[2].as_len()?;
+        let keys = m.shape(k)?[2].as_len()?;
         let mask = m.weights(&[1, keys])?;
         scores = m.plain("Add", &[scores, mask])?;
     }
     let p = m.plain("Softmax", &[scores])?;
-    m.plain("MatMul", &[p, x])
+    m.plain("MatMul", &[p, v])
+}
+
+/// Keys and values behind those of a past.
+fn cached(m: &mut Maker, x: Value) -> Option<(Value, Value)> {
+    let past = [m.plain("Tanh", &[x])?, m.plain("Softsign", &[x])?];
+    let attrs = Attrs::default().with("axis", 2i64);
+    let [k, v] = past.map(|past| m.node("Concat", &[past, x], attrs.clone()));
+    Some((k?, v?))
 }
 
 /// Every head of `[B,K,T,D]` twice in a row.

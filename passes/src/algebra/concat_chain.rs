@@ -11,7 +11,7 @@ use kiln_ir::ops::concat::Concat;
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
 use kiln_tensor::shape::axis;
 
-use crate::forms::sole_reader;
+use crate::forms::{sole_reader, sources};
 
 /// See the module.
 pub struct ConcatChain;
@@ -40,7 +40,7 @@ impl Rewrite for ConcatChain {
         let mut inputs: Vec<Option<Source>> = Vec::new();
         for v in operands {
             match own(&v) {
-                true => inputs.extend(g.inputs_of(v.node).iter().map(|v| v.map(Source::from))),
+                true => inputs.extend(sources(g, v.node)),
                 false => inputs.push(Some(v.into())),
             }
         }

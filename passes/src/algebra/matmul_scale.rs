@@ -9,10 +9,11 @@
 //! scaled and not their terms.
 
 use kiln_ir::ops::matmul::MatMul;
-use kiln_ir::{Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
+use kiln_ir::{Edit, Graph, NodeId, Op, Rewrite, Value, Verdict};
 use kiln_tensor::DType;
 
 use super::scalar_chain::step;
+use crate::forms::sources;
 
 /// See the module.
 pub struct MatMulScale;
@@ -33,9 +34,8 @@ impl Rewrite for MatMulScale {
         let Some((p, c)) = scaled(g, root.first()) else { return Ok(None) };
         let Op::MatMul(m) = g.op(p.node) else { return Ok(None) };
         let Some(alpha) = factor(g, root, *m, c) else { return Ok(None) };
-        let inputs: Vec<_> = g.inputs_of(p.node).into_iter().map(|v| v.map(Source::from)).collect();
         let mut e = Edit::default();
-        let y = e.node(MatMul { alpha, ..*m }, &inputs);
+        let y = e.node(MatMul { alpha, ..*m }, &sources(g, p.node));
         e.replace(root.first(), y);
         e.absorb(p);
         Ok(Some(e))
@@ -52,7 +52,7 @@ fn factor(g: &Graph, root: NodeId, m: MatMul, by: f64) -> Option<f32> {
 
 /// The product with the factor of an operand as its own.
 fn scaled_operand(g: &Graph, root: NodeId, m: MatMul) -> Option<Edit> {
-    let mut inputs = g.inputs_of(root);
+    let inputs = g.inputs_of(root);
     let (i, (x, c)) = (0..2).find_map(|i| Some((i, scaled(g, (*inputs.get(i)?)?)?)))?;
     let scaled = inputs[i]?;
     let private = |v: Value| g.only_reader(v).is_some();
@@ -61,8 +61,8 @@ fn scaled_operand(g: &Graph, root: NodeId, m: MatMul) -> Option<Edit> {
         return None;
     }
     let alpha = factor(g, root, m, c)?;
-    inputs[i] = Some(x);
-    let inputs: Vec<_> = inputs.into_iter().map(|v| v.map(Source::from)).collect();
+    let mut inputs = sources(g, root);
+    inputs[i] = Some(x.into());
     let mut e = Edit::default();
     let y = e.node(MatMul { alpha, ..m }, &inputs);
     e.replace(root.first(), y);

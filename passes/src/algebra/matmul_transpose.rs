@@ -7,6 +7,7 @@
 //!
 //! Saves a move of all elements of the operand. Exact: the same products in the same order.
 
+use crate::forms::sources;
 use kiln_ir::ops::layout::Layout;
 use kiln_ir::ops::matmul::Gemm;
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
@@ -20,8 +21,7 @@ impl Rewrite for MatMulTranspose {
     }
 
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
-        let mut inputs: Vec<_> =
-            g.inputs_of(root).into_iter().map(|v| v.map(Source::from)).collect();
+        let mut inputs = sources(g, root);
         let op: Op = match g.op(root) {
             Op::MatMul(m) => {
                 let mut m = *m;

@@ -10,9 +10,9 @@
 
 use kiln_ir::ops::pad::{Pad, PadMode};
 use kiln_ir::ops::window::AutoPad;
-use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Verdict};
+use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Verdict};
 
-use crate::forms::{ints, scalar};
+use crate::forms::{ints, scalar, sources};
 
 /// See the module.
 pub struct PadWindow;
@@ -50,8 +50,7 @@ impl Rewrite for PadWindow {
             conv.window.pads[i] += pads[2 + i];
             conv.window.pads[spatial + i] += pads[rank + 2 + i];
         }
-        let mut inputs: Vec<_> =
-            g.inputs_of(root).into_iter().map(|v| v.map(Source::from)).collect();
+        let mut inputs = sources(g, root);
         inputs[0] = Some(x.into());
         let mut e = Edit::default();
         let y = e.node(conv, &inputs);

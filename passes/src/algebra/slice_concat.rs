@@ -9,11 +9,11 @@
 //! are constants, and the lengths of the operands before the part, or of those behind it.
 
 use kiln_ir::ops::concat::Concat;
-use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
+use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Value, Verdict};
 use kiln_tensor::Tensor;
 use kiln_tensor::shape::axis;
 
-use crate::forms::dims;
+use crate::forms::{dims, sources};
 use crate::spans::{FAR, Span, spans};
 
 /// See the module.
@@ -43,8 +43,7 @@ impl Rewrite for SliceConcat {
                 .advise("fix the symbols of the lengths with --dim NAME=N"),
         )?;
         let mut e = Edit::default();
-        let mut inputs: Vec<_> =
-            g.inputs_of(root).into_iter().map(|v| v.map(Source::from)).collect();
+        let mut inputs = sources(g, root);
         inputs[0] = Some(parts[i].into());
         for (slot, of) in [(1, span.start), (2, span.end), (4, span.step)] {
             let mut list: Vec<i64> =

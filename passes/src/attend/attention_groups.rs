@@ -10,9 +10,9 @@
 //! Saves a copy of all keys and values for every head of queries that shares them. Exact: the
 //! same products of the same numbers.
 
-use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Operator, Rewrite, Source, Value, Verdict};
+use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Operator, Rewrite, Value, Verdict};
 
-use crate::forms::{dims, sole_reader};
+use crate::forms::{dims, sole_reader, sources};
 
 /// See the module.
 pub struct AttentionGroups;
@@ -26,8 +26,8 @@ impl Rewrite for AttentionGroups {
         if !matches!(g.op(root), Op::Attention(_)) {
             return Ok(None);
         }
-        let mut inputs = g.inputs_of(root);
-        let [Some(k), Some(v)] = [1, 2].map(|i| inputs.get(i).copied().flatten()) else {
+        let mut inputs = sources(g, root);
+        let [Some(k), Some(v)] = [1, 2].map(|i| g.input_of(root, i)) else {
             return Ok(None);
         };
         let (Some(keys), Some(values)) = (repeated(g, k), repeated(g, v)) else { return Ok(None) };
@@ -37,8 +37,7 @@ impl Rewrite for AttentionGroups {
         if g.outputs_of(root).count() > 1 || inputs.iter().skip(4).any(Option::is_some) {
             return Err(Decline::new("there is a past, which has all heads"));
         }
-        (inputs[1], inputs[2]) = (Some(keys), Some(values));
-        let inputs: Vec<_> = inputs.into_iter().map(|v| v.map(Source::from)).collect();
+        (inputs[1], inputs[2]) = (Some(keys.into()), Some(values.into()));
         let mut e = Edit::default();
         let y = e.node(g.op(root).clone(), &inputs);
         e.replace(root.first(), y);

@@ -7,9 +7,10 @@
 //!
 //! Saves one write and one read of `c`. Exact: the activation sees the same numbers.
 
-use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Verdict};
+use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Verdict};
 
 use crate::epilogue::{activation, is_candidate};
+use crate::forms::sources;
 
 /// See the module.
 pub struct ConvAct;
@@ -33,7 +34,7 @@ impl Rewrite for ConvAct {
         }
         let mut conv = conv.clone();
         conv.activation = Some(activation);
-        let inputs: Vec<_> = g.inputs_of(c.node).into_iter().map(|v| v.map(Source::from)).collect();
+        let inputs = sources(g, c.node);
         let mut e = Edit::default();
         let fused = e.node(conv, &inputs);
         e.replace(root.first(), fused);

@@ -7,7 +7,8 @@
 //!
 //! Saves one write and one read of `c`. Exact: the same sums.
 
-use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Operator, Rewrite, Source, Value, Verdict};
+use crate::forms::sources;
+use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Operator, Rewrite, Value, Verdict};
 
 /// See the module.
 pub struct ConvAdd;
@@ -45,8 +46,7 @@ impl Rewrite for ConvAdd {
         }
         let mut conv = conv.clone();
         conv.residual = true;
-        let mut inputs: Vec<_> =
-            g.inputs_of(c.node).into_iter().map(|v| v.map(Source::from)).collect();
+        let mut inputs = sources(g, c.node);
         inputs.resize(3, None);
         inputs.push(Some(z.into()));
         let mut e = Edit::default();

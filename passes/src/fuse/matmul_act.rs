@@ -9,9 +9,10 @@
 
 use kiln_ir::ops::matmul::{Gemm, MatMul};
 use kiln_ir::ops::product::Product;
-use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Verdict};
+use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Verdict};
 
 use crate::epilogue::{activation, is_candidate};
+use crate::forms::sources;
 
 /// See the module.
 pub struct MatMulAct;
@@ -39,7 +40,7 @@ impl Rewrite for MatMulAct {
         let Some(activation) = activation(g, root) else {
             return Err(Decline::new("the product has no such activation"));
         };
-        let inputs: Vec<_> = g.inputs_of(p.node).into_iter().map(|v| v.map(Source::from)).collect();
+        let inputs = sources(g, p.node);
         let mut e = Edit::default();
         let y = e.node(Product { matmul, activation: Some(activation) }, &inputs);
         e.replace(root.first(), y);

@@ -10,11 +10,11 @@
 
 use kiln_ir::ops::select::Select;
 use kiln_ir::ops::unary::Unary;
-use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Verdict};
+use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Verdict};
 use kiln_tensor::DType;
 
 use super::{Linear, quantizes};
-use crate::forms::scalar;
+use crate::forms::{scalar, sources};
 
 /// See the module.
 pub struct QdqAct;
@@ -48,8 +48,7 @@ impl Rewrite for QdqAct {
             return Err(Decline::new("the quantizer holds numbers beyond the bounds"));
         }
         let Some(x) = g.input_of(a.node, 0) else { return Ok(None) };
-        let mut inputs: Vec<_> =
-            g.inputs_of(root).into_iter().map(|v| v.map(Source::from)).collect();
+        let mut inputs = sources(g, root);
         inputs[0] = Some(x.into());
         let mut e = Edit::default();
         let y = e.node(g.op(root).clone(), &inputs);

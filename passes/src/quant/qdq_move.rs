@@ -19,6 +19,7 @@ use kiln_ir::ops::pool::PoolKind;
 use kiln_ir::{Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
 
 use super::{dequantized, quantizes};
+use crate::forms::sources;
 
 /// See the module.
 pub struct QdqMove;
@@ -131,10 +132,6 @@ fn joined(g: &Graph, root: NodeId) -> Verdict {
     e.replace(root.first(), y);
     inputs.into_iter().for_each(|d| e.absorb(d));
     Ok(Some(e))
-}
-
-fn sources(g: &Graph, node: NodeId) -> Vec<Option<Source>> {
-    g.inputs_of(node).into_iter().map(|v| v.map(Source::from)).collect()
 }
 
 #[cfg(test)]

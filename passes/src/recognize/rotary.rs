@@ -21,7 +21,7 @@ use kiln_ir::{
 use kiln_tensor::Tensor;
 use kiln_tensor::shape::axis;
 
-use crate::forms::{Forms, dims, ints};
+use crate::forms::{Forms, dims, ints, sources};
 use crate::spans::spans;
 
 /// See the module.
@@ -217,9 +217,9 @@ impl Angles<'_> {
             return if a == b && last && is_half { Ok((*a).into()) } else { Err(UNSEEN) };
         }
         let (true, Some(Some(x))) = (keeps_last, inputs.first()) else { return Err(UNSEEN) };
-        let mut sources: Vec<_> = inputs.iter().map(|v| v.map(Source::from)).collect();
-        sources[0] = Some(self.halved(g, e, *x)?);
-        Ok(e.node(op.clone(), &sources))
+        let mut operands = sources(g, v.node);
+        operands[0] = Some(self.halved(g, e, *x)?);
+        Ok(e.node(op.clone(), &operands))
     }
 
     /// The first half of the rows of a constant, where the second is the same.

@@ -198,14 +198,18 @@ pub(super) fn headed(m: &mut Maker) -> Option<Value> {
     let k = m.shape(x)?.last()?.as_len()?;
     let heads = m.random.usize(3..=5);
     let biased = m.random.bool();
+    let gemm = m.shape(x)?.len() == 2 && m.random.bool();
     let mut sum = None;
     for _ in 0..heads {
-        let w = m.weights(&[k, 1])?;
-        let mut y = m.plain("MatMul", &[x, w])?;
-        if biased {
-            let bias = m.weights(&[1])?;
-            y = m.plain("Add", &[y, bias])?;
-        }
+        let (w, bias) = (m.weights(&[k, 1])?, m.weights(&[1])?);
+        let y = match (gemm, biased) {
+            (true, true) => m.plain("Gemm", &[x, w, bias])?,
+            (true, false) => m.plain("Gemm", &[x, w])?,
+            (false, _) => {
+                let y = m.plain("MatMul", &[x, w])?;
+                if biased { m.plain("Add", &[y, bias])? } else { y }
+            }
+        };
         sum = match sum {
             None => Some(y),
             Some(sum) => m.plain("Max", &[y, sum]),
@@ -261,4 +265,50 @@ pub(super) fn turned(m: &mut Maker) -> Option<Value> {
     let r = m.node("Concat", &[b, a], Attrs::default().with("axis", 3i64))?;
     let (p, q) = (m.plain("Mul", &[x, cos])?, m.plain("Mul", &[r, sin])?);
     m.plain("Add", &[p, q])
+}
+
+/// Blocks of pixels that become channels, and channels that become blocks, in steps.
+pub(super) fn blocked(m: &mut Maker) -> Option<Value> {
+    let x = m.pick();
+    if m.shape(x)?.len() != 4 {
+        return None;
+    }
+    // Four times along an axis, or twice along two.
+    let twice = |m: &mut Maker, x: Value, axis: i64| {
+        m.node("Concat", &[x, x], Attrs::default().with("axis", axis))
+    };
+    let deep = m.random.bool();
+    let x = twice(m, x, if deep { 1 } else { 2 })?;
+    let x = twice(m, x, if deep { 1 } else { 3 })?;
+    let shape = m.shape(x)?;
+    let length = |i: usize| shape[i].as_const().filter(|n| *n > 0);
+    let (c, h, w) = (length(1)?, length(2)?, length(3)?);
+    let (split, perm, to) = match (deep, m.random.bool()) {
+        (true, true) => ([0, 2, 2, c / 4, h, w], [0, 3, 4, 1, 5, 2], [-1, c / 4, 2 * h, 2 * w]),
+        (true, false) => ([0, c / 4, 2, 2, h, w], [0, 1, 4, 2, 5, 3], [-1, c / 4, 2 * h, 2 * w]),
+        (false, true) => {
+            ([0, c, h / 2, 2, w / 2, 2], [0, 3, 5, 1, 2, 4], [-1, 4 * c, h / 2, w / 2])
+        }
+        (false, false) => return focused(m, x),
+    };
+    let (split, to) = (m.ints(&split), m.ints(&to));
+    let x = m.plain("Reshape", &[x, split])?;
+    let x = transpose(m, x, &perm)?;
+    m.plain("Reshape", &[x, to])
+}
+
+/// Every second pixel of each axis, four times, joined.
+fn focused(m: &mut Maker, x: Value) -> Option<Value> {
+    let (end, step) = (m.ints(&[i64::MAX, i64::MAX]), m.ints(&[2, 2]));
+    let axes = m.ints(&[2, 3]);
+    let mut places = [[0, 0], [1, 0], [0, 1], [1, 1]];
+    if m.random.bool() {
+        m.random.shuffle(&mut places);
+    }
+    let mut parts = Vec::new();
+    for place in places {
+        let start = m.ints(&place);
+        parts.push(m.plain("Slice", &[x, start, end, axes, step])?);
+    }
+    m.node("Concat", &parts, Attrs::default().with("axis", 1i64))
 }

@@ -1,8 +1,12 @@
 //! Attention of `f32`: a block of queries at a time, so that their scores stay in the cache.
 //!
+//! Keys and values of the past are copied before the new ones, once for all queries.
+//!
 //! ```text
 //! q [m, d] * k' [d, t] ─▶ scores [m, t] ─softmax▶ weights [m, t] * v [t, e] ─▶ y [m, e]
 //! ```
+
+use std::borrow::Cow;
 
 use kiln_ir::ops::attention::{Attention, Settings};
 use kiln_ir::{Error, Graph, NodeId, Op, Result, Type, invalid};
@@ -18,7 +22,7 @@ use crate::team;
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
     name: "attention_f32",
-    what: "Attention of rank 4 without a past: heads in parallel, blocks of queries",
+    what: "Attention of rank 4, perhaps with a past: heads in parallel, blocks of queries",
     graphs: &[
         "y = Attention(q: f32[2,4,9,16], k: f32[2,2,33,16], v: f32[2,2,33,8])\nreturn y",
         "y = Attention(q: f32[1,2,70,8], k: f32[1,2,70,8], v: f32[1,2,70,8]) \
@@ -29,6 +33,13 @@ pub(super) static ROWS: &[Row] = &[Row {
         "y = Attention(q: f32[2,4,1,8], k: f32[2,1,40,8], v: f32[2,1,40,8], m: f32[2,1,1,40])\n\
          return y",
         "y = Attention(q: f32[1,1,6,8], k: f32[1,1,0,8], v: f32[1,1,0,4])\nreturn y",
+        "y, j, w = Attention(q: f32[2,4,3,8], k: f32[2,2,3,8], v: f32[2,2,3,4], m: f32[3,8], \
+         p: f32[2,2,5,8], r: f32[2,2,5,4])\nreturn y, j, w",
+        "y, j, w = Attention(q: f32[1,2,20,8], k: f32[1,2,20,8], v: f32[1,2,20,8], _, \
+         p: f32[1,2,7,8], r: f32[1,2,7,8]) {is_causal=1}\nreturn y, w",
+        "y = Attention(q: f32[1,2,1,8], k: f32[1,2,1,8], v: f32[1,2,1,8], _, \
+         p: f32[1,2,0,8], r: f32[1,2,0,8])\nreturn y",
+        "y, j, w = Attention(q: f32[2,1,0,8], k: f32[2,1,3,8], v: f32[2,1,3,4])\nreturn y, j, w",
     ],
     in_place: false,
     firsts: FLOATS,
@@ -38,7 +49,7 @@ pub(super) static ROWS: &[Row] = &[Row {
 fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let Op::Attention(op) = g.op(id) else { return None };
     let s = op.settings();
-    let plain = s.outputs == 1
+    let plain = matches!(s.outputs, 1 | 3)
         && s.softcap == 0.0
         && (s.left_window_size, s.right_window_size) == (-1, -1)
         && matches!(s.softmax_precision, None | Some(DType::F32));
@@ -50,8 +61,9 @@ fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
         Some(Type::Tensor(t)) => matches!(t.dtype, DType::F32 | DType::Bool) && t.shape.is_some(),
         Some(_) => false,
     };
-    let past = inputs.iter().skip(4).any(Option::is_some);
-    (plain && (0..3).all(heads) && mask && !past)
+    let given = |i: usize| inputs.get(i).copied().flatten().is_some();
+    let past = [4, 5].into_iter().all(|i| !given(i) || heads(i)) && !given(6);
+    (plain && (0..3).all(heads) && mask && past)
         .then(|| Box::new(Heads(op.clone())) as Box<dyn Kernel>)
 }
 
@@ -114,6 +126,8 @@ struct Head<'a> {
     k: &'a [f32],
     v: &'a [f32],
     keys: usize,
+    /// The keys before that of the first query.
+    past: usize,
     /// Lengths of a query and of a value.
     sizes: [usize; 2],
     mask: Option<&'a Mask<'a>>,
@@ -126,7 +140,8 @@ impl Head<'_> {
         if let Some(mask) = self.mask {
             mask.add([self.place[0], self.place[1], i], scores);
         }
-        let seen = if self.settings.is_causal { (i + 1).min(scores.len()) } else { scores.len() };
+        let own = if self.settings.is_causal { self.past + i + 1 } else { scores.len() };
+        let seen = own.min(scores.len());
         let (scores, later) = scores.split_at_mut(seen);
         later.fill(0.0);
         let most = greatest(scores);
@@ -178,14 +193,75 @@ fn four(shape: &[usize]) -> Result<[usize; 4]> {
     shape.try_into().map_err(|_| Error::invalid(format!("{shape:?} has no rank of 4")))
 }
 
+/// Keys or values in the order batch, head, place.
+struct Part<'a> {
+    shape: [usize; 4],
+    data: Cow<'a, [f32]>,
+    /// How many places of each head are of the past.
+    past: usize,
+}
+
+impl<'a> Part<'a> {
+    /// What is given, behind what is of the past, in `room` where there is one.
+    fn new(
+        (shape, given): (&[usize], &'a [f32]),
+        past: Option<(&[usize], &[f32])>,
+        room: Option<(&[usize], &'a mut [f32])>,
+    ) -> Result<Self> {
+        let [batch, heads, new, size] = four(shape)?;
+        let (before, old) = match past {
+            None => (0, &[][..]),
+            Some((s, old)) => match four(s)? {
+                [b, h, n, d] if (b, h, d) == (batch, heads, size) => (n, old),
+                _ => invalid!("what is of the past is {s:?}, and what is new {shape:?}"),
+            },
+        };
+        let shape = [batch, heads, before + new, size];
+        let room = match (room, past) {
+            (None, None) => return Ok(Self { shape, data: given.into(), past: before }),
+            (Some((_, room)), _) => Some(room),
+            (None, Some(_)) => None,
+        };
+        let lengths = [before * size, new * size];
+        let data = match room {
+            Some(room) if room.len() != given.len() + old.len() => {
+                return Err(Error::bug("there is no room for a past"));
+            }
+            Some(room) => {
+                join(room, [old, given], lengths);
+                Cow::Borrowed(&*room)
+            }
+            None => {
+                let mut room = vec![0.0; given.len() + old.len()];
+                join(&mut room, [old, given], lengths);
+                Cow::Owned(room)
+            }
+        };
+        Ok(Self { shape, data, past: before })
+    }
+}
+
+/// The places of each head, of the past and new, one after the other.
+fn join(room: &mut [f32], [old, new]: [&[f32]; 2], [before, behind]: [usize; 2]) {
+    let each = before + behind;
+    let join = |(i, room): (usize, &mut [f32])| {
+        let (past, rest) = room.split_at_mut(before);
+        past.copy_from_slice(&old[i * before..][..before]);
+        rest.copy_from_slice(&new[i * behind..][..behind]);
+    };
+    room.par_chunks_exact_mut(each.max(1)).enumerate().for_each(join);
+}
+
 impl Kernel for Heads {
-    fn run(&self, args: Args<'_>) -> Result<()> {
-        let ((q_shape, q), (k_shape, k), (v_shape, v)) =
-            (args.input(0)?, args.input(1)?, args.input(2)?);
+    fn run(&self, mut args: Args<'_>) -> Result<()> {
+        let (q_shape, q) = args.input(0)?;
         let [batch, heads, rows, d] = four(q_shape)?;
-        let ([kb, few, keys, kd], [vb, vh, vt, e]) = (four(k_shape)?, four(v_shape)?);
+        let mut more = std::mem::take(&mut args.more).into_iter();
+        let k = Part::new(args.input(1)?, args.floats(4), more.next().flatten())?;
+        let v = Part::new(args.input(2)?, args.floats(5), more.next().flatten())?;
+        let ([kb, few, keys, kd], [vb, vh, vt, e]) = (k.shape, v.shape);
         if (kb, kd) != (batch, d) || (vb, vh, vt) != (kb, few, keys) {
-            invalid!("queries {q_shape:?}, keys {k_shape:?} and values {v_shape:?} do not fit");
+            invalid!("queries {q_shape:?}, keys {:?} and values {:?} do not fit", k.shape, v.shape);
         }
         if few == 0 || !heads.is_multiple_of(few) {
             invalid!("{few} heads of keys do not serve {heads} heads of queries");
@@ -204,9 +280,10 @@ impl Kernel for Heads {
                 settings,
                 place: [b, h],
                 q: &q[i * rows * d..][..rows * d],
-                k: &k[of * keys * d..][..keys * d],
-                v: &v[of * keys * e..][..keys * e],
+                k: &k.data[of * keys * d..][..keys * d],
+                v: &v.data[of * keys * e..][..keys * e],
                 keys,
+                past: k.past,
                 sizes: [d, e],
                 mask: mask.as_ref(),
                 factor,

@@ -1,5 +1,5 @@
-//! Elements of `f32`, or bytes, put in another order: Transpose, Slice, Expand, Split, Concat and
-//! Gather, by runs that are copied whole.
+//! Elements of `f32`, or bytes, put in another order: Transpose, DepthToSpace, SpaceToDepth, Slice,
+//! Expand, Split, Concat and Gather, by runs that are copied whole.
 //!
 //! ```text
 //! y[i, j, ..] = x[base + i * s0 + j * s1 + ..]      a last stride of 1: a run
@@ -8,6 +8,7 @@
 use kiln_ir::ops::concat::Concat;
 use kiln_ir::ops::gather::Gather;
 use kiln_ir::ops::layout::Layout;
+use kiln_ir::ops::rearrange::{BlockMode, Rearrange};
 use kiln_ir::ops::slice;
 use kiln_ir::{Error, Graph, NodeId, Op, Result, Type, Value, invalid};
 use kiln_tensor::{DType, shape};
@@ -33,6 +34,20 @@ pub(super) static ROWS: &[Row] = &[
         in_place: false,
         firsts: BYTES,
         prepare: prepare_transpose,
+    },
+    Row {
+        name: "blocks_f32_u8",
+        what: "DepthToSpace and SpaceToDepth: as a Transpose of six axes",
+        graphs: &[
+            "y = DepthToSpace(x: f32[2,8,3,5]) {blocksize=2}\nreturn y",
+            "y = DepthToSpace(x: f32[2,18,3,5]) {blocksize=3, mode=\"CRD\"}\nreturn y",
+            "y = SpaceToDepth(x: f32[2,3,8,40]) {blocksize=2}\nreturn y",
+            "y = SpaceToDepth(x: u8[2,3,6,0]) {blocksize=2}\nreturn y",
+            "y = SpaceToDepth(x: i8[1,3,6,9]) {blocksize=3}\nreturn y",
+        ],
+        in_place: false,
+        integers: true,
+        prepare: prepare_blocks,
     },
     Row {
         name: "slice_f32_u8",
@@ -241,6 +256,47 @@ impl Kernel for Transpose {
         let strides = shape::strides(shape);
         let sides = self.0.iter().map(|&a| (shape[a], strides[a] as isize));
         copy_any(sides, 0, args)
+    }
+}
+
+/// Channels that become blocks, or blocks that become channels.
+struct Blocks(Rearrange);
+
+fn prepare_blocks(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let Op::Rearrange(op) = g.op(id) else { return None };
+    let blocks = matches!(op, Rearrange::DepthToSpace { .. } | Rearrange::SpaceToDepth { .. });
+    let x = g.input_of(id, 0).filter(|_| blocks)?;
+    moves(g, x).then(|| Box::new(Blocks(*op)) as Box<dyn Kernel>)
+}
+
+impl Kernel for Blocks {
+    fn run(&self, args: Args<'_>) -> Result<()> {
+        let (&[n, c, h, w], &[_, depth, tall, wide]) = (shape_of(&args)?, args.shape) else {
+            invalid!("an image has four axes");
+        };
+        let (split, order) = match self.0 {
+            Rearrange::DepthToSpace { block, mode } => {
+                let b = block as usize;
+                match mode {
+                    BlockMode::Dcr => ([n, b, b, depth, h, w], [0, 3, 4, 1, 5, 2]),
+                    BlockMode::Crd => ([n, depth, b, b, h, w], [0, 1, 4, 2, 5, 3]),
+                }
+            }
+            Rearrange::SpaceToDepth { block, mode } => {
+                let b = block as usize;
+                let order = match mode {
+                    BlockMode::Dcr => [0, 3, 5, 1, 2, 4],
+                    BlockMode::Crd => [0, 1, 3, 5, 2, 4],
+                };
+                ([n, c, tall, b, wide, b], order)
+            }
+            _ => return Err(Error::bug("no blocks")),
+        };
+        if shape::numel(&split)? != n * c * h * w {
+            invalid!("{:?} does not fall into blocks", [n, c, h, w]);
+        }
+        let strides = shape::strides(&split);
+        copy_any(order.into_iter().map(|a: usize| (split[a], strides[a] as isize)), 0, args)
     }
 }
 
