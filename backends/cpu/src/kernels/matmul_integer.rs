@@ -60,10 +60,12 @@ pub(super) static ROWS: &[Row] = &[
              y = ai.kiln.MatMulIntegerToFloat(x: u8[2,7,5], w: i8[5,3], t, z, o, t) \
              {activation=\"Gelu\"}\nv = ai.kiln.MatMulIntegerToFloat(x, w, s, _, _, s)\n\
              return y, v",
-            "w = i8[40,70]\ns = f32[70]\nb = f32[70]\nz = i8[]{3}\n\
-             y = ai.kiln.MatMulIntegerToFloat(x: i8[2,90,40], w, s, z, _, b, r: f32[2,90,70]) \
-             {activation=\"Relu\"}\n\
+            "z = i8[]{3}\ny = ai.kiln.MatMulIntegerToFloat(x: i8[2,90,40], w: i8[40,70], \
+             s: f32[70], z, _, b: f32[70], r: f32[2,90,70]) {activation=\"Relu\"}\n\
              v = ai.kiln.MatMulIntegerToFloat(x, w, s, _, _, c: f32[90,1], r)\nreturn y, v",
+            "w = i8[2,3]{1,2,-3,4,5,-128}\nt = f32[3]{0.5,0.25,0.75}\nz = u8[]{3}\n\
+             y = ai.kiln.MatMulIntegerToFloat(x: u8[90,2], w, t, z, _, t) {activation=\"Tanh\"}\n\
+             return y",
             "s = f32[]{0.3}\ny = ai.kiln.MatMulIntegerToFloat(x: u8[2,7,9], w: u8[2,9,33], s, _, \
              _, _, r: f32[33])\nv = ai.kiln.MatMulIntegerToFloat(a: u8[3,0], b: i8[0,4], s)\n\
              return y, v",
