@@ -687,7 +687,8 @@ mod tests {
             c/weight = DequantizeLinear(c/weight_int, c/weight_scale, c/weight_zero) {axis=0}
             c = Gemm(b, c/weight, k) {transB=1}
             return c
-        "#]].assert_eq(&text::print(&made));
+        "#]]
+        .assert_eq(&text::print(&made));
     }
 
     #[test]
