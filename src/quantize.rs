@@ -61,6 +61,8 @@ pub struct Quantizing {
     pub method: Method,
     /// Whether each output channel of the weights has a scale of its own.
     pub per_channel: bool,
+    /// Whether weights alone become i8, and are calculated with in f32: no samples are needed.
+    pub weights_only: bool,
     /// Layers that stay as they are, by the names of their nodes.
     pub exclude: Vec<String>,
     /// How much the outputs may lose: layers are put back until they lose no more.
@@ -79,6 +81,7 @@ impl Default for Quantizing {
             precision: Precision::Int8,
             method: Method::MinMax,
             per_channel: true,
+            weights_only: false,
             exclude: vec![],
             max_drop: None,
             metric: Metric::Cosine,
@@ -120,6 +123,7 @@ pub(crate) fn quantize(
 ) -> Result<Quantized> {
     let excluded = excluded(model, &how.exclude)?;
     match how.precision {
+        Precision::Int8 if how.weights_only => weights(model, how, &excluded),
         Precision::Int8 => integers(model, samples, how, &excluded),
         Precision::Bf16 => storage::store(model.graph(), DType::BF16, &excluded),
         Precision::F16 => storage::store(model.graph(), DType::F16, &excluded),
@@ -192,7 +196,7 @@ fn integers(
     }
     if samples.is_empty() {
         return Err(Error::invalid("int8 needs samples: the ranges of activations are measured")
-            .help("give some with --calib; --dtype bf16 or f16 needs none"));
+            .help("give some with --calib; --weights-only, --dtype bf16 and f16 need none"));
     }
     let runner = Runner { model, threads: how.threads };
     let ranges = calibrate::ranges(&runner, &g, &sites.values(), samples, how.method)?;
@@ -202,6 +206,19 @@ fn integers(
     let mut layers = layers(&g, &found.sites, &found.back, &found.alone)?;
     layers.extend(forests);
     Ok(Quantized { graph: found.graph, layers, loss: Some(found.loss) })
+}
+
+/// Weights as integers with a scale for each layer or channel, and real numbers for all else.
+fn weights(model: &Model, how: &Quantizing, excluded: &Excluded) -> Result<Quantized> {
+    let g = folded(model)?;
+    let sites = Sites::find(&g, &|id| !excluded.has(&g, id))?;
+    let forests = forests(&g)?;
+    if sites.layers().len() == 0 {
+        return Err(nothing(&g, &sites, &forests));
+    }
+    let mut layers = layers(&g, &sites, &BTreeSet::new(), &BTreeMap::new())?;
+    layers.extend(forests);
+    Ok(Quantized { graph: sites.place_weights(&g, how.per_channel)?, layers, loss: None })
 }
 
 fn nothing(g: &Graph, sites: &Sites, forests: &[Layer]) -> Error {
@@ -391,6 +408,18 @@ mod tests {
         let how = Quantizing { exclude: vec!["a".to_owned()], ..how };
         let q = two().quantize(&[], &how).expect("quantizes");
         assert_eq!(left(&q), [("w", true)]);
+    }
+
+    #[test]
+    fn weights_alone_need_no_samples() {
+        let how = Quantizing { weights_only: true, ..Quantizing::default() };
+        let q = two().quantize(&[], &how).expect("quantizes");
+        let printed = text::print(&q.graph);
+        assert!(!printed.contains("QuantizeLinear(x"), "{printed}");
+        assert!(printed.contains("a/weight_int = i8[8,8]"), "{printed}");
+        assert_eq!((left(&q), q.loss), (vec![("a", false), ("b", false)], None));
+        let how = Quantizing { exclude: vec!["a".to_owned(), "b".to_owned()], ..how };
+        assert!(two().quantize(&[], &how).expect_err("all").message().contains("excluded"));
     }
 
     #[test]

@@ -107,7 +107,9 @@ fn flops(g: &Graph, node: NodeId) -> i64 {
     match g.op(node) {
         Op::Conv(_) | Op::ConvInteger(_) => products(out, size(1) / length(1, 0)),
         Op::QLinearConv(_) => products(out, size(3) / length(3, 0)),
-        Op::MatMulInteger(_) | Op::QLinearMatMul(_) => products(out, length(0, -1)),
+        Op::MatMulInteger(_) | Op::QLinearMatMul(_) | Op::IntegerProduct(_) => {
+            products(out, length(0, -1))
+        }
         Op::ConvTranspose(_) => products(size(0), size(1) / length(1, 0)),
         Op::MatMul(m) => products(out, length(0, if m.trans_a { -2 } else { -1 })),
         Op::Product(p) => products(out, length(0, if p.matmul.trans_a { -2 } else { -1 })),

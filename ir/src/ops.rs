@@ -60,6 +60,7 @@ pub mod pad;
 pub mod pool;
 pub mod preprocess;
 pub mod product;
+pub mod product_integer;
 pub mod qlinear;
 pub mod quantize;
 mod quantized;
@@ -111,6 +112,7 @@ families! {
     svm: Svm;
     matmul: MatMul, Gemm;
     product: Product;
+    product_integer: IntegerProduct;
     conv: Conv;
     preprocess: Preprocess;
     encode: OneHotEncoder, LabelEncoder;
@@ -191,6 +193,7 @@ impl Op {
         match self {
             Op::Conv(conv) => conv.expansion(operands),
             Op::Product(product) => product.expansion(operands).ok(),
+            Op::IntegerProduct(product) => product.expansion(operands).ok(),
             Op::RankForest(forest) => forest.expansion(operands).ok(),
             Op::SkipNorm(norm) => norm.expansion(operands).ok(),
             Op::Region(region) => Some((**region.body()).clone()),

@@ -622,6 +622,11 @@ mod tests {
                 &["Transpose(b)", ", z)", "Mul(", ", d)"][..],
             ),
             (
+                "y = ai.kiln.MatMulIntegerToFloat(a: u8[2,2], b: i8[2,3], s: f32[3], z: u8[], _, \
+                 c: f32[3]) {activation=\"Gelu\"}\nreturn y",
+                &["MatMulInteger(a, b, z)", "Cast(", ", s)", ", c)", "Gelu("][..],
+            ),
+            (
                 "y, s = ai.kiln.SkipLayerNormalization(x: f32[2,3], k: f32[2,3], g: f32[3])\n\
                  return y, s",
                 &["Add(x, k)", "LayerNormalization("][..],

@@ -9,6 +9,7 @@ pub mod qdq_act;
 pub mod qdq_conv;
 pub mod qdq_gemm;
 pub mod qdq_matmul;
+pub mod qdq_matmul_float;
 pub mod qdq_move;
 pub mod qdq_noop;
 pub mod qdq_pool;
@@ -29,6 +30,7 @@ pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(qdq_conv::QdqConv),
         Box::new(qdq_matmul::QdqMatMul),
         Box::new(qdq_gemm::QdqGemm),
+        Box::new(qdq_matmul_float::QdqMatMulFloat),
         Box::new(qdq_pool::QdqPool),
     ]
 }

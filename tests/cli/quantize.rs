@@ -70,6 +70,20 @@ fn weights_become_half_floats_without_samples() {
 }
 
 #[test]
+fn weights_alone_become_integers_without_samples() {
+    let folder = Folder::new();
+    let (model, out) = (folder.write("m.onnx", &layer()), folder.path("q.onnx"));
+    let text = good(&["quantize", &model, "-o", &out, "--weights-only"]);
+    assert!(text.starts_with("layers  1 of 1 in int8\n"), "{text}");
+    let ops = good(&["inspect", &out, "--ops"]);
+    assert!(ops.contains("ai.onnx::DequantizeLinear  1"), "{ops}");
+    assert!(!ops.contains("ai.onnx::QuantizeLinear"), "{ops}");
+    good(&["compare", &model, &out, "--rtol", "0.01", "--atol", "0.05"]);
+    let ended = kiln(&["quantize", &model, "-o", &out, "--weights-only", "--dtype", "f16"]);
+    assert!(ended.code == 2 && ended.err.contains("--weights-only"), "{}", ended.err);
+}
+
+#[test]
 fn a_loss_is_bounded_by_putting_layers_back() {
     let folder = Folder::new();
     let (model, calib) = (folder.write("m.onnx", &layer()), folder.write("x.npy", &rows()));

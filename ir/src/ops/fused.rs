@@ -68,6 +68,11 @@ impl Body {
         if !is_real(dtype) {
             invalid!("input 0 is no tensor of floats");
         }
+        Ok(Self::of(names, operands, dtype))
+    }
+
+    /// The same for floats of type `dtype`, of which operand 0 need not be one.
+    pub(crate) fn of(names: &[&str], operands: &[Option<&Type>], dtype: DType) -> Self {
         let mut graph = Graph::new();
         let make = |(i, name): (usize, &&str)| match operands.get(i).copied().flatten() {
             Some(ty) => Some(graph.input(name, ty.clone())),
@@ -77,7 +82,7 @@ impl Body {
             }
         };
         let operands = names.iter().enumerate().map(make).collect();
-        Ok(Self { graph, operands, dtype })
+        Self { graph, operands, dtype }
     }
 
     /// Operand `i`, where it is there.

@@ -25,7 +25,7 @@ pub const SCHEMAS: &[Schema] = &[
 ];
 
 /// The fact about a product of inputs `a` and `b`.
-fn product_fact(cx: &Infer<'_>, dtype: DType, a: usize, b: usize) -> Result<Fact> {
+pub(crate) fn product_fact(cx: &Infer<'_>, dtype: DType, a: usize, b: usize) -> Result<Fact> {
     let shape = match (cx.shape(a)?, cx.shape(b)?) {
         (Some(a), Some(b)) => Some(product_dims(a, b)?),
         _ => None,

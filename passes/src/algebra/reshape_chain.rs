@@ -23,11 +23,15 @@ impl Rewrite for ReshapeChain {
     fn rewrite(&self, g: &Graph, root: NodeId) -> Verdict {
         let Some(middle) = viewed(g, root) else { return Ok(None) };
         let Some(x) = viewed(g, middle.node) else { return Ok(None) };
-        let Ok(ty) = g.ty(root.first()).as_tensor() else { return Ok(None) };
+        // The last of many joins them from behind: the two before it may cancel.
+        let last = g.only_reader(root.first()).filter(|&n| viewed(g, n) == Some(root.first()));
+        if last.is_some_and(|n| shape_of(g, n).is_some()) {
+            return Ok(None);
+        }
         if g.ty(x) == g.ty(root.first()) && g.ty(x).rank().is_some() {
             return Ok(Some(Edit::replacing(root.first(), x)));
         }
-        let shape = ty.shape.as_deref().and_then(target).ok_or(
+        let shape = shape_of(g, root).ok_or(
             Decline::new("two lengths of the result are unknown")
                 .advise("fix all symbols but one, with --dim NAME=N"),
         )?;
@@ -48,6 +52,11 @@ fn viewed(g: &Graph, node: NodeId) -> Option<Value> {
         )
     );
     g.input_of(node, 0).filter(|_| is_view)
+}
+
+/// The shape that a view gives, as `Reshape` takes it.
+fn shape_of(g: &Graph, view: NodeId) -> Option<Vec<i64>> {
+    target(g.ty(view.first()).as_tensor().ok()?.shape.as_deref()?)
 }
 
 /// The lengths as `Reshape` takes them: at most one is unknown, and none is 0.
@@ -88,6 +97,22 @@ mod tests {
             expect![[r#"
                 x: f32[N,M]
                 y = Relu(x)
+                return y
+            "#]],
+        );
+    }
+
+    #[test]
+    fn the_last_two_that_cancel_leave_the_first() {
+        check(
+            &ReshapeChain,
+            "o = i64[1]{0}\ne = i64[1]{-1}\na = Unsqueeze(x: f32[4], e)\n\
+             b = Unsqueeze(a, o)\nc = Squeeze(b, o)\ny = Relu(c)\nreturn y",
+            expect![[r#"
+                x: f32[4]
+                e = i64[1]{-1}
+                a = Unsqueeze(x, e)
+                y = Relu(a)
                 return y
             "#]],
         );

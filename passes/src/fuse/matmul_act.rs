@@ -9,6 +9,7 @@
 
 use kiln_ir::ops::matmul::{Gemm, MatMul};
 use kiln_ir::ops::product::Product;
+use kiln_ir::ops::product_integer::IntegerProduct;
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Verdict};
 
 use crate::epilogue::{activation, is_candidate};
@@ -28,10 +29,13 @@ impl Rewrite for MatMulAct {
         }
         let Some(p) = g.input_of(root, 0) else { return Ok(None) };
         let matmul = match g.op(p.node) {
-            Op::MatMul(m) => *m,
-            Op::Product(Product { matmul, activation: None }) => *matmul,
-            Op::Product(_) => return Err(Decline::new("the product already has an activation")),
-            Op::Gemm(m) => of_gemm(m, g.input_of(p.node, 2).is_some())?,
+            Op::MatMul(m) => Some(*m),
+            Op::Product(Product { matmul, activation: None }) => Some(*matmul),
+            Op::IntegerProduct(IntegerProduct { activation: None }) => None,
+            Op::Product(_) | Op::IntegerProduct(_) => {
+                return Err(Decline::new("the product already has an activation"));
+            }
+            Op::Gemm(m) => Some(of_gemm(m, g.input_of(p.node, 2).is_some())?),
             _ => return Ok(None),
         };
         if !g.ty(p).as_tensor().is_ok_and(|t| t.dtype.is_float()) {
@@ -41,8 +45,13 @@ impl Rewrite for MatMulAct {
             return Err(Decline::new("the product has no such activation"));
         };
         let inputs = sources(g, p.node);
+        let activation = Some(activation);
+        let product: Op = match matmul {
+            Some(matmul) => Product { matmul, activation }.into(),
+            None => IntegerProduct { activation }.into(),
+        };
         let mut e = Edit::default();
-        let y = e.node(Product { matmul, activation: Some(activation) }, &inputs);
+        let y = e.node(product, &inputs);
         e.replace(root.first(), y);
         e.absorb(p);
         Ok(Some(e))
@@ -79,6 +88,24 @@ mod tests {
                 q = ai.kiln.MatMul(x, w) {activation="Gelu"}
                 y = ai.kiln.MatMul(q, v, b) {activation="Tanh", alpha=0.5, transB=1}
                 return y
+            "#]],
+        );
+    }
+
+    #[test]
+    fn ends_products_of_bytes() {
+        check(
+            &MatMulAct,
+            "p = ai.kiln.MatMulIntegerToFloat(x: u8[N,3], w: i8[3,4], s: f32[])\n\
+             q = Gelu(p)\ny = Relu(q)\nreturn y",
+            expect![[r#"
+                x: u8[N,3]
+                w: i8[3,4]
+                s: f32[]
+                q = ai.kiln.MatMulIntegerToFloat(x, w, s) {activation="Gelu"}
+                y = Relu(q)
+                return y
+                # matmul_act @ y: the product already has an activation
             "#]],
         );
     }

@@ -10,6 +10,7 @@
 //! the two change their order.
 
 use kiln_ir::ops::product::Product;
+use kiln_ir::ops::product_integer::IntegerProduct;
 use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Operator, Rewrite, Source, Value, Verdict};
 
 use crate::forms::fits_into;
@@ -38,14 +39,16 @@ impl Rewrite for MatMulAdd {
         else {
             return Ok(None);
         };
-        let Some((product, mut inputs)) = open_product(g, p) else { return Ok(None) };
+        let Some(Open { product, mut inputs, bias, branch }) = open_product(g, p) else {
+            return Ok(None);
+        };
         if g.ty(p) != g.ty(root.first()) || !fits_into(g, t, p) {
             return Err(Decline::new("the summand stretches the product"));
         }
         let is_bias = g.constant_of(t).is_some() || g.ty(t).rank() == Some(1);
-        let slot = match (is_bias && inputs[2].is_none(), inputs[3].is_none()) {
-            (true, _) => 2,
-            (false, true) if g.ty(t) == g.ty(p) => 3,
+        let slot = match (is_bias && inputs[bias].is_none(), inputs[branch].is_none()) {
+            (true, _) => bias,
+            (false, true) if g.ty(t) == g.ty(p) => branch,
             _ => return Err(Decline::new("the product has a bias and a branch already")),
         };
         inputs[slot] = Some(t);
@@ -58,18 +61,31 @@ impl Rewrite for MatMulAdd {
     }
 }
 
-/// A product of floats without activation that one node reads, with its four operands.
-fn open_product(g: &Graph, v: Value) -> Option<(Product, Vec<Option<Value>>)> {
+/// A product to which something may be added.
+struct Open {
+    product: Op,
+    inputs: Vec<Option<Value>>,
+    /// The places of the two that may be added.
+    bias: usize,
+    branch: usize,
+}
+
+/// A product of real numbers without activation that one node reads, with all its operands.
+fn open_product(g: &Graph, v: Value) -> Option<Open> {
     g.only_reader(v)?;
-    let product = match g.op(v.node) {
-        Op::MatMul(matmul) => Product { matmul: *matmul, activation: None },
-        Op::Product(p) if p.activation.is_none() => *p,
+    let (product, bias, branch): (Op, _, _) = match g.op(v.node) {
+        Op::MatMul(matmul) => (Product { matmul: *matmul, activation: None }.into(), 2, 3),
+        Op::Product(p) if p.activation.is_none() => ((*p).into(), 2, 3),
+        Op::IntegerProduct(p) if p.activation.is_none() => {
+            ((*p).into(), IntegerProduct::BIAS, IntegerProduct::BRANCH)
+        }
         _ => return None,
     };
     g.ty(v).as_tensor().ok().filter(|t| t.dtype.is_float())?;
     let mut inputs = g.inputs_of(v.node);
-    inputs.resize(4, None);
-    (inputs[2].is_none() || inputs[3].is_none()).then_some((product, inputs))
+    inputs.resize(branch + 1, None);
+    let open = inputs[bias].is_none() || inputs[branch].is_none();
+    open.then_some(Open { product, inputs, bias, branch })
 }
 
 #[cfg(test)]
@@ -92,6 +108,25 @@ mod tests {
                 z: f32[N,2,4]
                 b = f32[4]{1.0, 2.0, 3.0, 4.0}
                 y = ai.kiln.MatMul(x, w, b, z)
+                return y
+            "#]],
+        );
+    }
+
+    #[test]
+    fn products_of_bytes_take_both() {
+        check(
+            &MatMulAdd,
+            "b = f32[4]{1.0, 2.0, 3.0, 4.0}\n\
+             p = ai.kiln.MatMulIntegerToFloat(x: u8[N,3], w: i8[3,4], s: f32[4])\n\
+             q = Add(p, b)\ny = Add(q, z: f32[N,4])\nreturn y",
+            expect![[r#"
+                x: u8[N,3]
+                w: i8[3,4]
+                s: f32[4]
+                z: f32[N,4]
+                b = f32[4]{1.0, 2.0, 3.0, 4.0}
+                y = ai.kiln.MatMulIntegerToFloat(x, w, s, _, _, b, z)
                 return y
             "#]],
         );

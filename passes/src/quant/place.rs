@@ -213,11 +213,28 @@ impl Sites {
         ranges: &HashMap<Value, Range>,
         per_channel: bool,
     ) -> Result<Graph> {
+        self.write(g, Some(ranges), per_channel)
+    }
+
+    /// The graph with the weights of all layers as integers, and nothing else.
+    ///
+    /// An error is a bug: the graph has a cycle.
+    pub fn place_weights(&self, g: &Graph, per_channel: bool) -> Result<Graph> {
+        self.write(g, None, per_channel)
+    }
+
+    fn write(
+        &self,
+        g: &Graph,
+        ranges: Option<&HashMap<Value, Range>>,
+        per_channel: bool,
+    ) -> Result<Graph> {
         let mut placer = Placer {
             g,
             sites: self,
             ranges,
             per_channel,
+            weights: HashMap::new(),
             to: Graph::new(),
             values: HashMap::new(),
             operands: HashMap::new(),
@@ -247,9 +264,12 @@ impl Sites {
 struct Placer<'a> {
     g: &'a Graph,
     sites: &'a Sites,
-    ranges: &'a HashMap<Value, Range>,
+    /// Without them, weights alone are quantized.
+    ranges: Option<&'a HashMap<Value, Range>>,
     per_channel: bool,
     to: Graph,
+    /// Weights that were quantized alone, with the axis of their channels.
+    weights: HashMap<(Value, usize), Value>,
     /// What stands for a value of the old graph.
     values: HashMap<Value, Value>,
     /// What stands for it where layers read it.
@@ -265,6 +285,7 @@ impl Placer<'_> {
             Op::Const(c) => self.to.constant(&node.name, (*c.0).clone()).node,
             op => {
                 let inputs = match self.sites.layers.get(&id) {
+                    Some(&axis) if self.ranges.is_none() => self.light_layer(id, axis)?,
                     Some(&axis) => self.layer(id, axis)?,
                     None => {
                         let same = |v: Option<Value>| v.map(|v| self.values[&v]);
@@ -276,7 +297,8 @@ impl Placer<'_> {
         };
         for old in self.g.outputs_of(id) {
             let new = made.out(old.slot());
-            let new = match self.sites.everywhere.contains_key(&old) {
+            let quantized = self.ranges.is_some() && self.sites.everywhere.contains_key(&old);
+            let new = match quantized {
                 true => self.pair(old, new)?,
                 false => new,
             };
@@ -311,6 +333,26 @@ impl Placer<'_> {
             (None, b) => b.map(|b| self.values[&b]),
         };
         Ok(vec![Some(x), Some(w), b])
+    }
+
+    /// The operands of a layer of which only the weights become integers.
+    fn light_layer(&mut self, id: NodeId, axis: usize) -> Result<Vec<Option<Value>>> {
+        let old = self.g.inputs_of(id);
+        let missing = || Error::bug("a layer lacks its weights");
+        let w = old.get(1).copied().flatten().ok_or_else(missing)?;
+        let mut inputs: Vec<_> = old.iter().map(|v| v.map(|v| self.values[&v])).collect();
+        inputs[1] = Some(match self.weights.get(&(w, axis)) {
+            Some(made) => *made,
+            None => {
+                let weights = self.g.constant_of(w).ok_or_else(missing)?;
+                let made = Weights::new(weights, axis, self.per_channel, (1.0, None))?;
+                let name = format!("{}/weight", self.g.node(id).name);
+                let made = self.constant(&name, made.weights, &made.scales, axis)?;
+                self.weights.insert((w, axis), made);
+                made
+            }
+        });
+        Ok(inputs)
     }
 
     /// A constant of integers, in real numbers.
@@ -365,7 +407,7 @@ impl Placer<'_> {
 
     fn grid(&self, v: Value) -> Result<(f32, u8)> {
         let root = self.sites.everywhere.get(&v).copied().unwrap_or(v);
-        let range = self.ranges.get(&root).ok_or_else(|| {
+        let range = self.ranges.and_then(|r| r.get(&root)).ok_or_else(|| {
             Error::invalid(format!("`{}` has no range", self.g.node(root.node).name))
         })?;
         Ok(range.grid())
@@ -617,6 +659,36 @@ mod tests {
                 # excluded: it is excluded
             "#]],
         );
+    }
+
+    #[test]
+    fn weights_alone_are_shared_and_leave_the_rest() {
+        let w = constant("w", "f32[8,8]", 64, "127.0");
+        let k = constant("k", "f32[8]", 8, "1.0");
+        let text = format!(
+            "{w}{k}a = MatMul(x: f32[N,8], w)\nb = MatMul(a, w)\n\
+             c = Gemm(b, w, k) {{transB=1}}\nreturn c"
+        );
+        let g = text::parse(&text).expect("parses");
+        let sites = Sites::find(&g, &|_| true).expect("no cycle");
+        let made = sites.place_weights(&g, true).expect("places");
+        expect![[r#"
+            x: f32[N,8]
+            k = f32[8]{1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0}
+            a/weight_int = i8[8,8]{…}
+            a/weight_scale = f32[8]{1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0}
+            a/weight_zero = i8[8]{0, 0, 0, 0, 0, 0, 0, 0}
+            a/weight = DequantizeLinear(a/weight_int, a/weight_scale, a/weight_zero)
+            a = MatMul(x, a/weight)
+            b = MatMul(a, a/weight)
+            c/weight_int = i8[8,8]{…}
+            c/weight_scale = f32[8]{1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0}
+            c/weight_zero = i8[8]{0, 0, 0, 0, 0, 0, 0, 0}
+            c/weight = DequantizeLinear(c/weight_int, c/weight_scale, c/weight_zero) {axis=0}
+            c = Gemm(b, c/weight, k) {transB=1}
+            return c
+        "#]]
+        .assert_eq(&text::print(&made));
     }
 
     #[test]

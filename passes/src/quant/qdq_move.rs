@@ -40,7 +40,7 @@ impl Rewrite for QdqMove {
 }
 
 /// Whether the operator gives as many elements as it takes, in another order or shape.
-fn rearranges(op: &Op) -> bool {
+pub(super) fn rearranges(op: &Op) -> bool {
     matches!(
         op,
         Op::Layout(

@@ -18,7 +18,8 @@ use crate::{calibration, files, show};
 #[command(after_help = "Examples:\n  \
     kiln quantize model.onnx -o small.onnx --calib samples.npz\n  \
     kiln quantize model.onnx -o small.onnx --calib samples.npz --max-drop 0.01 --metric top1\n  \
-    kiln quantize model.onnx -o small.onnx --dtype bf16\n\n\
+    kiln quantize model.onnx -o small.onnx --dtype bf16\n  \
+    kiln quantize model.onnx -o small.onnx --weights-only\n\n\
     DATA is an .npz of arrays by input, a sample in each row; an .npy or .pb of the only input;\n\
     or a folder of such files, or of folders of input_<j>.pb.")]
 pub struct Args {
@@ -37,6 +38,9 @@ pub struct Args {
     #[arg(long, default_value = "int8", value_parser = word::<Precision>)]
     #[arg(hide_default_value = true)]
     dtype: Precision,
+    /// Store weights as int8 and calculate in floats: no samples are needed
+    #[arg(long)]
+    weights_only: bool,
     /// Give each output channel of the weights a scale; =false for one scale a layer
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -80,11 +84,12 @@ pub fn main(args: Args) -> Result<(), Failure> {
     let model = args.reading.load(&args.model)?;
     model.warnings().iter().for_each(|w| note(w));
     let forest = |id| matches!(model.graph().op(id), Op::TreeEnsemble(_));
-    let needed = args.dtype == Precision::Int8 && !model.graph().nodes().any(forest);
+    let needed =
+        args.dtype == Precision::Int8 && !args.weights_only && !model.graph().nodes().any(forest);
     if needed && args.calib.is_none() {
         return Err(Failure::usage(
             "int8 needs samples: the ranges of activations are measured",
-            "give some with --calib DATA; --dtype bf16 or f16 needs none",
+            "give some with --calib DATA; --weights-only, --dtype bf16 and f16 need none",
         ));
     }
     let samples = match &args.calib {
@@ -121,6 +126,7 @@ fn how(args: &Args) -> Result<Quantizing, Failure> {
         precision: args.dtype,
         method: args.method,
         per_channel: args.per_channel,
+        weights_only: args.weights_only,
         exclude: args.exclude.clone(),
         max_drop: args.max_drop,
         metric: args.metric,
@@ -149,6 +155,12 @@ fn check(args: &Args) -> Result<(), Failure> {
     }
     if let Some(path) = args.report.as_deref().filter(|p| !ends(p, &["json"])) {
         return wrong(path, "reports", ".json");
+    }
+    if args.weights_only && (args.dtype != Precision::Int8 || args.max_drop.is_some()) {
+        return Err(Failure::usage(
+            "--weights-only: weights become int8, and no loss is measured",
+            "leave out --dtype and --max-drop",
+        ));
     }
     match args.labels.is_some() && args.metric != Metric::Top1 {
         false => Ok(()),

@@ -249,7 +249,7 @@ fn join(room: &mut [f32], [old, new]: [&[f32]; 2], [before, behind]: [usize; 2])
         past.copy_from_slice(&old[i * before..][..before]);
         rest.copy_from_slice(&new[i * behind..][..behind]);
     };
-    room.par_chunks_exact_mut(each.max(1)).enumerate().for_each(join);
+    team::each(room.chunks_exact_mut(each.max(1)).enumerate(), join);
 }
 
 impl Kernel for Heads {

@@ -7,7 +7,6 @@
 
 use kiln_ir::ops::window::{Axis, Window};
 use kiln_ir::{Error, Graph, NodeId, Op, Result, invalid};
-use rayon::prelude::*;
 
 use super::conv::gather_row;
 use super::integer::{
@@ -17,6 +16,7 @@ use super::math::Fma;
 use super::matmul_integer::{bytes, ends, is_byte, is_single, is_uniform, panel, zero};
 use super::widest::widest;
 use crate::kernel::{Args, BYTES, Integers, Kernel, Row};
+use crate::team;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -278,8 +278,8 @@ impl Direct {
         let (bits, by) = flip(signed, false);
         let zero = zero(args, self.x_zero)? + by;
         if w.inner == 1 {
-            let planes = out.par_chunks_exact_mut(n).enumerate();
-            planes.for_each(|(i, out)| {
+            let planes = out.chunks_exact_mut(n).enumerate();
+            team::each(planes, |(i, out)| {
                 let (image, m) = (i / (w.rows * w.groups), i % (w.rows * w.groups));
                 let plane = &x[(image * channels + m / w.rows) * area..][..area];
                 self.plane(&g, plane, (bits, zero), m, out, finish);
@@ -314,7 +314,7 @@ impl Direct {
         for j in (0..n).step_by(most) {
             let width = most.min(n - j);
             let panels = &mut panels[..width.div_ceil(NR) * NR * w.k];
-            panels.par_chunks_exact_mut(NR * w.k).enumerate().for_each(|(b, panel)| {
+            team::each(panels.chunks_exact_mut(NR * w.k).enumerate(), |(b, panel)| {
                 gather(g, &quads, w, zero as u8, panel, (j + b * NR, n));
             });
             let columns = column_sums(panels, w);
@@ -322,12 +322,13 @@ impl Direct {
                 let piece = Piece { q, first: i, n, from: j, width, both, zero };
                 self.rows(&piece, (panels, &columns), out, finish);
             };
-            let threads = rayon::current_num_threads();
+            let threads = team::threads();
             let each = w.rows.div_ceil(threads).next_multiple_of(MR);
             match w.rows * w.k * width < 1 << 17 {
                 true => rows((0, &mut *out)),
-                false => (out.par_chunks_mut(each * n).enumerate())
-                    .for_each(|(i, out)| rows((i * each, out))),
+                false => team::each(out.chunks_mut(each * n).enumerate(), |(i, out)| {
+                    rows((i * each, out))
+                }),
             }
         }
     }
@@ -438,7 +439,7 @@ fn quads(x: &[u8], area: usize, channels: usize, bits: u8) -> Vec<[u8; QUAD]> {
     if area == 0 {
         return out;
     }
-    out.par_chunks_exact_mut(area).enumerate().for_each(|(q, out)| {
+    team::each(out.chunks_exact_mut(area).enumerate(), |(q, out)| {
         let plane = |i: usize| &x[(q * QUAD + i).min(channels - 1) * area..][..area];
         interleave(std::array::from_fn(plane), bits, bytemuck::cast_slice_mut(out));
         let real = channels - q * QUAD;

@@ -250,6 +250,28 @@ fn requantize_text(
     y
 }
 
+widest! {
+    /// Sums with a summand and a scale for each, and a summand for all, as real numbers.
+    pub(crate) fn rescale(
+        x: &[i32; NR], adds: &[i32; NR], scales: &[f32; NR], add: i32
+    ) -> [f32; NR] = rescale_text
+}
+
+#[inline(always)]
+fn rescale_text(
+    x: &[i32; NR],
+    adds: &[i32; NR],
+    scales: &[f32; NR],
+    add: i32,
+    _: impl Fma,
+) -> [f32; NR] {
+    let mut y = [0.0; NR];
+    for i in 0..NR {
+        y[i] = x[i].wrapping_add(add).wrapping_add(adds[i]) as f32 * scales[i];
+    }
+    y
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -152,14 +152,15 @@ struct Stacks {
 }
 
 /// What is added to a result, and how it is read there.
-struct Addend<'a> {
+pub(super) struct Addend<'a> {
     data: &'a [f32],
     /// `None` where it has the shape of the result.
     spread: Option<Spread>,
 }
 
 impl Addend<'_> {
-    fn of<'a>(args: &Args<'a>, i: usize) -> Result<Option<Addend<'a>>> {
+    /// Operand `i`, where it is there.
+    pub(super) fn of<'a>(args: &Args<'a>, i: usize) -> Result<Option<Addend<'a>>> {
         let Some((shape, data)) = args.floats(i) else { return Ok(None) };
         let same = data.len() == args.out.len();
         let spread = if same { None } else { Some(Spread::new(shape, args.shape)?) };
@@ -167,7 +168,7 @@ impl Addend<'_> {
     }
 
     /// Adds the elements from place `at` of the result on.
-    fn add(&self, at: usize, y: &mut [f32]) {
+    pub(super) fn add(&self, at: usize, y: &mut [f32]) {
         let Some(spread) = &self.spread else {
             return y.iter_mut().zip(&self.data[at..]).for_each(|(y, z)| *y += z);
         };

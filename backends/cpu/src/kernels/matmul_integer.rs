@@ -2,12 +2,21 @@
 
 use std::sync::OnceLock;
 
+use kiln_ir::ops::activation::Activation;
+use kiln_ir::ops::product_integer::IntegerProduct;
 use kiln_ir::{Error, Graph, NodeId, Op, Result, Type, Value, invalid};
 use kiln_tensor::{DType, Tensor, shape};
-use rayon::prelude::*;
 
-use super::integer::{Ends, MR, NR, QUAD, flip, height, interleave, pack_rows, requantize, tile};
-use crate::kernel::{Args, BYTES, Integers, Kernel, Operand, Row};
+use super::integer::{
+    Ends, MR, NR, QUAD, flip, height, interleave, pack_rows, requantize, rescale, tile,
+};
+use super::matmul::Addend;
+use super::{is_f32, math};
+use crate::kernel::{Args, BYTES, FLOATS, Integers, Kernel, Operand, Row};
+use crate::team;
+
+/// Elements that a thread finishes at a time.
+const PIECE: usize = 1 << 14;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -41,6 +50,29 @@ pub(super) static ROWS: &[Row] = &[
         in_place: false,
         firsts: BYTES,
         prepare: prepare_integer,
+    },
+    Row {
+        name: "matmul_integer_to_float",
+        what: "MatMulIntegerToFloat of bytes with one zero point for each operand, bias, residual \
+               and activation: quads of products in i32, panels of a constant B kept",
+        graphs: &[
+            "s = f32[]{0.3}\nt = f32[3]{0.5,0.25,0.75}\nz = u8[]{1}\no = i8[]{2}\n\
+             y = ai.kiln.MatMulIntegerToFloat(x: u8[2,7,5], w: i8[5,3], t, z, o, t) \
+             {activation=\"Gelu\"}\nv = ai.kiln.MatMulIntegerToFloat(x, w, s, _, _, s)\n\
+             return y, v",
+            "z = i8[]{3}\ny = ai.kiln.MatMulIntegerToFloat(x: i8[2,90,40], w: i8[40,70], \
+             s: f32[70], z, _, b: f32[70], r: f32[2,90,70]) {activation=\"Relu\"}\n\
+             v = ai.kiln.MatMulIntegerToFloat(x, w, s, _, _, c: f32[90,1], r)\nreturn y, v",
+            "w = i8[2,3]{1,2,-3,4,5,-128}\nt = f32[3]{0.5,0.25,0.75}\nz = u8[]{3}\n\
+             y = ai.kiln.MatMulIntegerToFloat(x: u8[90,2], w, t, z, _, t) {activation=\"Tanh\"}\n\
+             return y",
+            "s = f32[]{0.3}\ny = ai.kiln.MatMulIntegerToFloat(x: u8[2,7,9], w: u8[2,9,33], s, _, \
+             _, _, r: f32[33])\nv = ai.kiln.MatMulIntegerToFloat(a: u8[3,0], b: i8[0,4], s)\n\
+             return y, v",
+        ],
+        in_place: false,
+        firsts: FLOATS,
+        prepare: prepare_real,
     },
 ];
 
@@ -99,7 +131,9 @@ fn prepare_qlinear(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
         && is_uniform(g, input(5), (input(3), -1))
         && is_byte(g, input(7))
         && [1, 4, 6].iter().all(|&i| input(i).and_then(|v| dtype(g, v)) == Some(DType::F32));
-    takes.then(|| Box::new(Product { b: 3, kept: kept(g, input(3)) }) as Box<dyn Kernel>)
+    takes.then(|| {
+        Box::new(Product { b: 3, zeros: (2, 5), kept: kept(g, input(3)) }) as Box<dyn Kernel>
+    })
 }
 
 fn prepare_integer(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
@@ -108,7 +142,26 @@ fn prepare_integer(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let zero = |i, of| input(i).is_none() || is_uniform(g, input(i), of);
     let takes =
         matrices(g, [input(0), input(1)]) && zero(2, (input(0), -2)) && zero(3, (input(1), -1));
-    takes.then(|| Box::new(Product { b: 1, kept: kept(g, input(1)) }) as Box<dyn Kernel>)
+    takes.then(|| {
+        Box::new(Product { b: 1, zeros: (2, 3), kept: kept(g, input(1)) }) as Box<dyn Kernel>
+    })
+}
+
+fn prepare_real(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let Op::IntegerProduct(op) = g.op(id) else { return None };
+    let input = |i| g.input_of(id, i);
+    let zeros = (IntegerProduct::A_ZERO, IntegerProduct::B_ZERO);
+    let zero = |i, of| input(i).is_none() || is_uniform(g, input(i), of);
+    let scale = input(IntegerProduct::SCALE)?;
+    let takes = matrices(g, [input(0), input(1)])
+        && zero(zeros.0, (input(0), -2))
+        && zero(zeros.1, (input(1), -1))
+        && (g.ty(scale).rank() == Some(1) || is_single(g, Some(scale)))
+        && [IntegerProduct::BIAS, IntegerProduct::BRANCH]
+            .iter()
+            .all(|&i| input(i).is_none_or(|v| is_f32(g, v)));
+    let product = Product { b: 1, zeros, kept: kept(g, input(1)) };
+    takes.then(|| Box::new(Reals { product, activation: op.activation }) as Box<dyn Kernel>)
 }
 
 /// The bytes of an operand, and whether they are signed.
@@ -171,9 +224,10 @@ impl Columns {
             true => {
                 panels.chunks_exact_mut(size).zip(sums.chunks_mut(NR)).enumerate().for_each(pack)
             }
-            false => (panels.par_chunks_exact_mut(size).zip(sums.par_chunks_mut(NR)))
-                .enumerate()
-                .for_each(pack),
+            false => {
+                let jobs = panels.chunks_exact_mut(size).zip(sums.chunks_mut(NR)).enumerate();
+                team::each(jobs, pack);
+            }
         }
         Self { k: padded, n, panels, sums }
     }
@@ -209,16 +263,16 @@ fn multiply<T: Send>(a: Left<'_>, columns: &Columns, out: &mut [T], finish: Fini
         let a = Left { data: &a.data[i * a.zeros.k..], ..a };
         block(a, columns, from, out, finish);
     };
-    let threads = rayon::current_num_threads();
+    let threads = team::threads();
     let most = 8 * MR;
     if m * n * k < 1 << 17 || threads == 1 {
         out.chunks_mut((most * n).max(1)).enumerate().for_each(|(i, o)| piece(i * most, 0, o));
     } else if m == 1 {
         let width = n.div_ceil(threads).next_multiple_of(NR);
-        out.par_chunks_mut(width).enumerate().for_each(|(i, o)| piece(0, i * width, o));
+        team::each(out.chunks_mut(width).enumerate(), |(i, o)| piece(0, i * width, o));
     } else {
         let rows = m.div_ceil(threads).next_multiple_of(MR).min(most);
-        out.par_chunks_mut(rows * n).enumerate().for_each(|(i, o)| piece(i * rows, 0, o));
+        team::each(out.chunks_mut(rows * n).enumerate(), |(i, o)| piece(i * rows, 0, o));
     }
 }
 
@@ -247,9 +301,10 @@ fn block<T>(a: Left<'_>, columns: &Columns, from: usize, out: &mut [T], finish: 
     }
 }
 
-/// `QLinearMatMul`, whose second matrix is operand 3, or `MatMulInteger`.
+/// A product of bytes: the places of its second matrix and of both zero points.
 struct Product {
     b: usize,
+    zeros: (usize, usize),
     kept: Option<OnceLock<Columns>>,
 }
 
@@ -274,7 +329,7 @@ impl Product {
         if k != inner {
             invalid!("A is {a_shape:?} and B is {b_shape:?}: their inner lengths differ");
         }
-        let places = if self.b == 3 { (2, 5) } else { (2, 3) };
+        let places = self.zeros;
         let zeros = Zeros {
             a: zero(args, places.0)? + flip(a_signed, false).1,
             b: zero(args, places.1)? + flip(b_signed, true).1,
@@ -314,7 +369,7 @@ impl Product {
             shape::offsets(&batch, &shape::broadcast_strides(x, &batch)).collect()
         };
         let (a_at, b_at) = (at(a_batch), at(b_batch));
-        out.par_chunks_exact_mut((m * n).max(1)).enumerate().for_each(|(q, out)| {
+        team::each(out.chunks_exact_mut((m * n).max(1)).enumerate(), |(q, out)| {
             let columns = pack(&s.b[b_at[q] * k * n..][..k * n]);
             run(&s.a[a_at[q] * m * k..][..m * k], &columns, out);
         });
@@ -357,5 +412,58 @@ impl Kernel for Product {
             let made = requantize(x, (panel(adds, j), panel(&scales, j)), add, ends);
             y.copy_from_slice(&made[..y.len()]);
         })
+    }
+}
+
+/// `MatMulIntegerToFloat`.
+struct Reals {
+    product: Product,
+    activation: Option<Activation>,
+}
+
+/// Numbers for each of `n` columns, or one for all, in whole panels.
+fn by_column(x: &[f32], n: usize) -> Vec<f32> {
+    let mut all: Vec<f32> = x.iter().cycle().take(n).copied().collect();
+    all.resize(n.next_multiple_of(NR), 0.0);
+    all
+}
+
+impl Kernel for Reals {
+    fn run(&self, args: Args<'_>) -> Result<()> {
+        let sides = self.product.sides(&args)?;
+        let n = sides.b_shape.last().copied().unwrap_or(0);
+        let (_, scale) = args.input(IntegerProduct::SCALE)?;
+        if scale.len() != 1 && scale.len() != n {
+            invalid!("{n} columns have {} scales", scale.len());
+        }
+        let along = |x: &&[f32]| x.len() == 1 || x.len() == n;
+        let bias = args.floats(IntegerProduct::BIAS);
+        // What is added to whole columns is added to their sums; the rest, in a second pass.
+        let column = bias.filter(|(s, x)| along(x) && s.last().is_none_or(|&s| s == x.len()));
+        let first = if column.is_some() { None } else { Addend::of(&args, IntegerProduct::BIAS)? };
+        let later = [first, Addend::of(&args, IntegerProduct::BRANCH)?];
+        let scales = by_column(scale, n);
+        let bias = by_column(column.map_or(&[0.0], |(_, x)| x), n);
+        let (at_once, has_bias) = (later.iter().all(Option::is_none), column.is_some());
+        self.product.stack(&sides, args.out, &|adds, j, x, add, y| {
+            let made = rescale(x, panel(adds, j), panel(&scales, j), add);
+            y.copy_from_slice(&made[..y.len()]);
+            if has_bias {
+                y.iter_mut().zip(&bias[j..]).for_each(|(y, b)| *y += b);
+            }
+            if let Some(activation) = self.activation.filter(|_| at_once) {
+                math::activate(activation, y);
+            }
+        })?;
+        if at_once {
+            return Ok(());
+        }
+        team::each(args.out.chunks_mut(PIECE).enumerate(), |(i, y)| {
+            later.iter().flatten().for_each(|z| z.add(i * PIECE, y));
+            if let Some(activation) = self.activation {
+                math::activate(activation, y);
+            }
+        });
+        Ok(())
     }
 }

@@ -46,7 +46,7 @@ pub(super) static ROWS: &[Row] = &[
             "y = SpaceToDepth(x: i8[1,3,6,9]) {blocksize=3}\nreturn y",
         ],
         in_place: false,
-        integers: true,
+        firsts: BYTES,
         prepare: prepare_blocks,
     },
     Row {

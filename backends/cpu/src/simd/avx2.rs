@@ -187,7 +187,8 @@ impl Ints for I {
         // bit 31 is masked off.
         let alone =
             have!(_mm256_and_si256(self.0, _mm256_sub_epi32(_mm256_setzero_si256(), self.0)));
-        let power = have!(_mm256_srli_epi32::<23>(_mm256_castps_si256(_mm256_cvtepi32_ps(alone))));
+        let float = have!(_mm256_cvtepi32_ps(alone));
+        let power = have!(_mm256_srli_epi32::<23>(_mm256_castps_si256(float)));
         let exponent = have!(_mm256_and_si256(power, _mm256_set1_epi32(0xff)));
         I(have!(_mm256_sub_epi32(exponent, _mm256_set1_epi32(127))))
     }

@@ -1,18 +1,19 @@
-//! Trees that ask one question per level: a leaf's number is the bits of the answers.
+//! Trees that ask few questions: the answers are the number of a leaf.
 //!
 //! ```text
-//! leaf = [x0 > t0] [x1 > t1] .. [xd > td]
+//! leaf = table[ [x0 <= t0] [x1 <= t1] .. [xd <= td] ]
 //! ```
-//! Such trees come from CatBoost, which writes them out as full trees.
+//! CatBoost asks one question per level, and writes that out as full trees, of which passes cut
+//! off what no row can reach. Shallow trees are of this kind, too.
 
 use std::ops::Range;
 
 use super::walk::{ROOT, Walk};
 use crate::simd::{Floats, Ints, Isa, Mask};
 
-/// The most levels: eight tables of 32 leaves.
+/// The most questions: eight tables of 32 leaves.
 const MOST: usize = 8;
-/// Levels that one table answers.
+/// Questions that one table answers.
 const LOW: usize = 5;
 const TABLES: usize = 1 << (MOST - LOW);
 
@@ -20,8 +21,39 @@ const TABLES: usize = 1 << (MOST - LOW);
 #[derive(Debug, Default)]
 pub(super) struct Bits {
     levels: Vec<(u32, f32)>,
-    /// For the answers of the lowest five levels, leftmost leaf last.
+    /// By the answers to the last five questions.
     tables: Vec<[u32; 32]>,
+}
+
+/// A column, and the bits of a threshold.
+type Question = (u32, u32);
+
+fn question(walk: &Walk<f32>, tree: usize, at: u32) -> Question {
+    let (column, threshold) = walk.split(tree, at);
+    (column, threshold.to_bits())
+}
+
+/// The questions of a tree in the order of its levels; `None` where they are too many.
+pub(super) fn questions(walk: &Walk<f32>, tree: usize) -> Option<Vec<Question>> {
+    let mut found: Vec<Question> = vec![];
+    let mut level = vec![ROOT];
+    while !level.is_empty() {
+        let mut below = vec![];
+        for at in level {
+            let Some((left, right)) = walk.sides(tree, at) else { continue };
+            let asked = question(walk, tree, at);
+            if !found.contains(&asked) {
+                found.push(asked);
+            }
+            below.extend([left, right]);
+        }
+        // Where branches meet again, ways to a step may be many.
+        if found.len() > MOST || below.len() > 4 << MOST {
+            return None;
+        }
+        level = below;
+    }
+    Some(found)
 }
 
 /// A tree among them.
@@ -32,45 +64,38 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// The number of levels.
+    /// The number of questions.
     pub fn levels(&self) -> usize {
         self.levels.len()
     }
 }
 
 impl Bits {
-    /// Adds a tree, where it asks one question per level.
+    /// Adds a tree, where it asks few questions.
     pub fn add(&mut self, walk: &Walk<f32>, tree: usize) -> Option<Tree> {
-        let mut steps = vec![ROOT];
-        let mut levels = vec![];
-        while walk.sides(tree, steps[0]).is_some() {
-            let (column, threshold) = walk.split(tree, steps[0]);
-            let same = |&s: &u32| {
-                let (c, t) = walk.split(tree, s);
-                c == column && t.to_bits() == threshold.to_bits()
-            };
-            if levels.len() == MOST || !steps.iter().all(same) {
-                return None;
-            }
-            levels.push((column, threshold));
-            let sides = steps.iter().map(|&s| walk.sides(tree, s).map(|(l, r)| [l, r]));
-            steps = sides.collect::<Option<Vec<_>>>()?.concat();
-        }
-        if steps.iter().any(|&s| walk.sides(tree, s).is_some()) {
-            return None;
-        }
+        let levels = questions(walk, tree)?;
         let made = Tree {
             levels: self.levels.len()..self.levels.len() + levels.len(),
             tables: self.tables.len(),
         };
-        self.levels.extend(levels);
-        for leaves in steps.chunks(32) {
-            let mut table = [0; 32];
-            for (i, &s) in leaves.iter().enumerate() {
-                table[leaves.len() - 1 - i] = walk.leaf(tree, s);
+        // The leaf for some answers, whether any number gives them or not: bit `i` is set where
+        // the answer to the question `i` from the last is left.
+        let leaf = |answers: usize| {
+            let mut at = ROOT;
+            while let Some((left, right)) = walk.sides(tree, at) {
+                let asked = question(walk, tree, at);
+                let i = levels.iter().rev().position(|q| *q == asked).unwrap_or(0);
+                at = if answers >> i & 1 == 1 { left } else { right };
             }
-            self.tables.push(table);
+            walk.leaf(tree, at)
+        };
+        let high = levels.len().saturating_sub(LOW);
+        for high_right in 0..1 << high {
+            // Tables stand in the order of answers to the first questions, left before right.
+            let answers = !high_right & ((1 << high) - 1);
+            self.tables.push(std::array::from_fn(|low| leaf(answers << LOW | low)));
         }
+        self.levels.extend(levels.iter().map(|&(column, t)| (column, f32::from_bits(t))));
         Some(made)
     }
 
@@ -94,8 +119,6 @@ impl Bits {
             for (i, &level) in levels.iter().rev().take(LOW).enumerate() {
                 index = index.clear(right(level), isa.ints(1 << i));
             }
-            // The tables of 2^(levels - 5) leaves or fewer hold their leaves at the end of the bits.
-            let index = index & isa.ints((1u32 << levels.len().min(LOW)) - 1);
             let mut found = [isa.ints(0); TABLES];
             for (f, t) in found.iter_mut().zip(tables) {
                 *f = index.lookup(t);

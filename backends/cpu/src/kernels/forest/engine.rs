@@ -160,14 +160,22 @@ impl Engine<f32> {
     /// The tactic of a tree, and the bytes that it reads.
     fn tactic(&self, tiles: &mut Tiles, tree: usize) -> (Tactic, usize) {
         let lanes = if tiles.level == Level::Avx512 { 16 } else { 8 };
-        if let Some(bits) = tiles.bits.add(&self.walk, tree) {
+        let shape = self.walk.shape(tree);
+        let probe = cost::PROBE / lanes as f64;
+        let sweep = probe * shape.splits as f64 * cost::more(shape.leaves);
+        let asked = bits::questions(&self.walk, tree).map_or(usize::MAX, |q| q.len());
+        let look = cost::LOOK / lanes as f64;
+        let bits =
+            look.mul_add(f64::from(1 << asked.saturating_sub(5).min(9)), probe * asked as f64);
+        if asked < usize::MAX
+            && bits <= sweep + look
+            && let Some(bits) = tiles.bits.add(&self.walk, tree)
+        {
             let size = 128 << bits.levels().saturating_sub(5);
             return (Tactic::Bits(bits), size);
         }
-        let shape = self.walk.shape(tree);
         let size = 12 * shape.splits + 4 * shape.leaves;
-        let sweep = cost::PROBE / lanes as f64 * shape.splits as f64 * cost::more(shape.leaves);
-        let top = cost::PROBE / lanes as f64 * (WORD - 1) as f64 + cost::LEAVE;
+        let top = probe * (WORD - 1) as f64 + cost::LEAVE;
         let way = (shape.mean + f64::from(self.walk.depth(tree))) / 2.0;
         let rest = top + cost::STEP * (way - 5.0).max(1.0);
         let walk = cost::STEP * way;
@@ -206,6 +214,8 @@ impl Engine<f32> {
 mod cost {
     /// A comparison of one vector.
     pub const PROBE: f64 = 2.5;
+    /// A table of 32 leaves for one vector.
+    pub const LOOK: f64 = 5.0;
     /// A step of one row among many.
     pub const STEP: f64 = 4.0;
     /// From a sweep to a walk.
