@@ -213,7 +213,7 @@ mod tests {
             let table: [u32; 32] = std::array::from_fn(|i| 1000 + i as u32);
             let mut out = vec![];
             let mut floats = |f: &dyn Fn(S::F, S::F) -> S::F| {
-                let mut y = vec![0.0; 16];
+                let mut y = [0.0f32; 16];
                 for at in (0..16).step_by(S::LANES) {
                     f(isa.load(&a[at..]), isa.load(&b[at..])).store(&mut y[at..]);
                 }
@@ -227,12 +227,12 @@ mod tests {
             floats(&|a, b| a.max(b));
             floats(&|a, b| a.min(b));
             let mut ints = |f: &dyn Fn(S::F, S::F, S::I) -> S::I| {
-                let mut y = vec![0; 16];
+                let mut y = [0; 16];
                 for at in (0..16).step_by(S::LANES) {
                     let (a, b) = (isa.load(&a[at..]), isa.load(&b[at..]));
                     f(a, b, isa.load_ints(&u[at..])).store(&mut y[at..]);
                 }
-                out.push(y);
+                out.push(y.to_vec());
             };
             ints(&|_, _, u| u + isa.ints(7));
             ints(&|_, _, u| u & isa.ints(0xff00ff));

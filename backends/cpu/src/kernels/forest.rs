@@ -225,6 +225,9 @@ mod tests {
         y.into_iter().map(f32::to_bits).collect()
     }
 
+    /// What gets the votes of each row.
+    type Done<'a> = &'a mut dyn FnMut(usize, &mut Votes);
+
     #[test]
     fn every_tactic_gives_the_bits_of_the_definition() {
         for seed in 0..120 {
@@ -235,7 +238,7 @@ mod tests {
             let data: Vec<f32> = (0..rows * FEATURES).map(|_| number(rng) as f32).collect();
             let x = Tensor::from_vec(&[rows, FEATURES], data.clone()).expect("a table");
             let want = definition(&op, &x);
-            let scores = |run: &dyn Fn(&mut dyn FnMut(usize, &mut Votes))| {
+            let scores = |run: &dyn Fn(Done<'_>)| {
                 let mut got = vec![0; want.len()];
                 run(&mut |row, votes| {
                     e.finish(votes);

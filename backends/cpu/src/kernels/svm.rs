@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use kiln_ir::ops::svm::{Classes, KernelType, Svm, pairs};
+use kiln_ir::ops::svm::{self, Classes, KernelType, Svm, pairs};
 use kiln_ir::{Graph, NodeId, Op, Result};
 
 use super::is_f32;
@@ -57,7 +57,6 @@ const POWERS: f32 = 8.0;
 /// The function of a row and a support vector.
 #[derive(Clone, Copy)]
 enum Function {
-    Linear,
     Poly { gamma: f32, coef0: f32, degree: u32 },
     Rbf { gamma: f32 },
     Sigmoid { gamma: f32, coef0: f32 },
@@ -66,6 +65,15 @@ enum Function {
 /// A model made ready.
 struct Machine {
     op: Svm,
+    width: usize,
+    classes: usize,
+    /// Sums of each class.
+    lines: usize,
+    sums: Sums,
+}
+
+/// Support vectors in blocks.
+struct Vectors {
     function: Function,
     width: usize,
     /// Blocks of support vectors: of each column 16 numbers.
@@ -83,6 +91,13 @@ fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     Machine::of(op).map(|m| Box::new(m) as Box<dyn Kernel>)
 }
 
+/// What a model sums over its support vectors.
+enum Sums {
+    Kernels(Vectors),
+    /// Of a linear kernel, a weight per column: of each class and line in turn.
+    Columns(Vec<f64>),
+}
+
 impl Machine {
     fn of(op: &Svm) -> Option<Self> {
         let (kernel, counts) = match op {
@@ -95,17 +110,91 @@ impl Machine {
         };
         let param = |i: usize| kernel.params.get(i).copied().unwrap_or(0.0);
         let (gamma, coef0, degree) = (param(0), param(1), param(2));
+        let count: usize = counts.iter().sum();
+        let width = kernel.support_vectors.len() / count.max(1);
+        let lines = kernel.coefficients.len() / count.max(1);
         let function = match kernel.kind {
-            KernelType::Linear => Function::Linear,
-            KernelType::Rbf => Function::Rbf { gamma },
-            KernelType::Sigmoid => Function::Sigmoid { gamma, coef0 },
+            KernelType::Linear => None,
+            KernelType::Rbf => Some(Function::Rbf { gamma }),
+            KernelType::Sigmoid => Some(Function::Sigmoid { gamma, coef0 }),
             KernelType::Poly if degree.fract() == 0.0 && (0.0..=POWERS).contains(&degree) => {
-                Function::Poly { gamma, coef0, degree: degree as u32 }
+                Some(Function::Poly { gamma, coef0, degree: degree as u32 })
             }
             KernelType::Poly => return None,
         };
+        let sums = match function {
+            None => Sums::Columns(columns(kernel, &counts, width)),
+            Some(f) => Sums::Kernels(Vectors::of(f, kernel, &counts, width)),
+        };
+        Some(Self { op: op.clone(), width, classes: counts.len(), lines, sums })
+    }
+
+    /// Sums per row: of class and line `(c, l)`, at `c * lines + l`.
+    fn each(&self) -> usize {
+        self.classes * self.lines
+    }
+
+    /// The sums of each row in turn.
+    fn sums(&self, x: &[f32], rows: usize) -> Vec<f64> {
+        match &self.sums {
+            Sums::Kernels(vectors) => dispatch(Block { vectors, x, rows }),
+            Sums::Columns(weights) => {
+                let mut sums = Vec::with_capacity(rows * self.each());
+                for x in x.chunks_exact(self.width) {
+                    let weights = weights.chunks_exact(self.width);
+                    let products = |w: &[f64]| -> f64 {
+                        w.iter().zip(x).map(|(w, x)| w * f64::from(*x)).sum()
+                    };
+                    sums.extend(weights.map(products));
+                }
+                sums
+            }
+        }
+    }
+
+    /// Ends a row: scores, and the label of a classifier.
+    fn finish(&self, sums: &[f64], row: usize, to: &mut Results<'_>, scratch: &mut [f32]) {
+        let class = match &self.op {
+            Svm::Regressor(r) => {
+                to.set(row, &[r.finish(sums[0])]);
+                return;
+            }
+            Svm::Classifier(c) => {
+                let at = |i: usize, line: usize| sums[i * self.lines + line];
+                let of_pairs = pairs(self.classes).map(|(i, j)| at(i, j - 1) + at(j, i));
+                let of_pairs: Vec<f64> = of_pairs.collect();
+                c.finish(&of_pairs, to.scores(row).unwrap_or(scratch))
+            }
+        };
+        if let Svm::Classifier(c) = &self.op {
+            to.label(row, &c.labels, class);
+        }
+    }
+}
+
+/// Of each class and line, the sum of the support vectors by their weights.
+fn columns(kernel: &svm::Kernel, counts: &[usize], width: usize) -> Vec<f64> {
+    let count: usize = counts.iter().sum();
+    let mut sums = vec![];
+    let mut first = 0;
+    for &n in counts {
+        for line in kernel.coefficients.chunks_exact(count) {
+            let mut sum = vec![0.0; width];
+            let vectors = kernel.support_vectors.chunks_exact(width).zip(line);
+            for (v, w) in vectors.skip(first).take(n) {
+                let products = v.iter().map(|v| f64::from(*w) * f64::from(*v));
+                sum.iter_mut().zip(products).for_each(|(s, p)| *s += p);
+            }
+            sums.extend(sum);
+        }
+        first += n;
+    }
+    sums
+}
+
+impl Vectors {
+    fn of(function: Function, kernel: &svm::Kernel, counts: &[usize], width: usize) -> Self {
         let count: usize = counts.iter().sum();
-        let width = kernel.support_vectors.len() / count.max(1);
         let lines = kernel.coefficients.len() / count.max(1);
         let (mut vectors, mut weights, mut classes) = (vec![], vec![], vec![]);
         let mut first = 0;
@@ -128,36 +217,16 @@ impl Machine {
             classes.push(from..vectors.len() / (width * VECTORS).max(1));
             first += n;
         }
-        Some(Self { op: op.clone(), function, width, vectors, weights, lines, classes })
+        Self { function, width, vectors, weights, lines, classes }
     }
 
-    /// Sums per row: of class and line `(c, l)`, at `c * lines + l`.
-    fn sums(&self) -> usize {
+    fn each(&self) -> usize {
         self.classes.len() * self.lines
     }
 
     fn block(&self, block: usize) -> (&[f32], &[f32]) {
         let (v, w) = (self.width * VECTORS, self.lines * VECTORS);
         (&self.vectors[block * v..][..v], &self.weights[block * w..][..w])
-    }
-
-    /// Ends a row: scores, and the label of a classifier.
-    fn finish(&self, sums: &[f64], row: usize, to: &mut Results<'_>, scratch: &mut [f32]) {
-        let class = match &self.op {
-            Svm::Regressor(r) => {
-                to.set(row, &[r.finish(sums[0])]);
-                return;
-            }
-            Svm::Classifier(c) => {
-                let at = |i: usize, line: usize| sums[i * self.lines + line];
-                let of_pairs = pairs(self.classes.len()).map(|(i, j)| at(i, j - 1) + at(j, i));
-                let of_pairs: Vec<f64> = of_pairs.collect();
-                c.finish(&of_pairs, to.scores(row).unwrap_or(scratch))
-            }
-        };
-        if let Svm::Classifier(c) = &self.op {
-            to.label(row, &c.labels, class);
-        }
     }
 }
 
@@ -173,9 +242,9 @@ impl Kernel for Machine {
         results.blockwise(count, WIDEST, |rows, mut to| {
             args.cancel.poll()?;
             let x = &data[rows.start * width..rows.end * width];
-            let sums = dispatch(Block { machine: self, x, rows: rows.len() });
+            let sums = self.sums(x, rows.len());
             let mut scratch = vec![0.0; each];
-            for (row, sums) in sums.chunks_exact(self.sums()).enumerate() {
+            for (row, sums) in sums.chunks_exact(self.each()).enumerate() {
                 self.finish(sums, row, &mut to, &mut scratch);
             }
             Ok(())
@@ -185,7 +254,7 @@ impl Kernel for Machine {
 
 /// Some rows, at most `WIDEST`.
 struct Block<'a> {
-    machine: &'a Machine,
+    vectors: &'a Vectors,
     x: &'a [f32],
     rows: usize,
 }
@@ -196,7 +265,7 @@ impl Work for Block<'_> {
     /// The sums of each row in turn.
     #[inline(always)]
     fn run<S: Isa>(self, isa: S) -> Vec<f64> {
-        let mut sums = vec![0.0; self.rows * self.machine.sums()];
+        let mut sums = vec![0.0; self.rows * self.vectors.each()];
         match (self.rows < FEW, S::LANES) {
             (true, _) => self.few(isa, &mut sums),
             (false, 16) => self.many::<S, 4>(isa, &mut sums),
@@ -210,8 +279,8 @@ impl Block<'_> {
     /// A row against a block of support vectors at a time.
     #[inline(always)]
     fn few<S: Isa>(&self, isa: S, sums: &mut [f64]) {
-        let m = self.machine;
-        for (x, sums) in self.x.chunks_exact(m.width).zip(sums.chunks_exact_mut(m.sums())) {
+        let m = self.vectors;
+        for (x, sums) in self.x.chunks_exact(m.width).zip(sums.chunks_exact_mut(m.each())) {
             for (c, blocks) in m.classes.iter().enumerate() {
                 for block in blocks.clone() {
                     let (vectors, weights) = m.block(block);
@@ -235,11 +304,11 @@ impl Block<'_> {
     /// Tiles of `GROUP` vectors of rows against four support vectors at a time.
     #[inline(always)]
     fn many<S: Isa, const GROUP: usize>(&self, isa: S, sums: &mut [f64]) {
-        let m = self.machine;
+        let m = self.vectors;
         let wide = GROUP * S::LANES;
         let mut tile = vec![0.0; m.width * wide];
-        let mut wide_sums = vec![0.0; m.sums() * wide];
-        let tiles = self.x.chunks(wide * m.width).zip(sums.chunks_mut(wide * m.sums()));
+        let mut wide_sums = vec![0.0; m.each() * wide];
+        let tiles = self.x.chunks(wide * m.width).zip(sums.chunks_mut(wide * m.each()));
         for (x, sums) in tiles {
             for (r, x) in x.chunks_exact(m.width).enumerate() {
                 x.iter().enumerate().for_each(|(c, x)| tile[c * wide + r] = *x);
@@ -251,7 +320,7 @@ impl Block<'_> {
                     self.tile::<S, GROUP>(isa, block, &tile, sums);
                 }
             }
-            for (r, sums) in sums.chunks_exact_mut(m.sums()).enumerate() {
+            for (r, sums) in sums.chunks_exact_mut(m.each()).enumerate() {
                 sums.iter_mut().enumerate().for_each(|(i, s)| *s = wide_sums[i * wide + r]);
             }
         }
@@ -266,8 +335,8 @@ impl Block<'_> {
         tile: &[f32],
         sums: &mut [f64],
     ) {
-        let (vectors, weights) = self.machine.block(block);
-        let function = self.machine.function;
+        let (vectors, weights) = self.vectors.block(block);
+        let function = self.vectors.function;
         let wide = GROUP * S::LANES;
         let mut kernels = [[isa.splat(0.0); GROUP]; VECTORS];
         for (i, kernels) in kernels.chunks_exact_mut(ABREAST).enumerate() {
@@ -316,7 +385,6 @@ fn step<F: Floats>(function: Function, x: F, v: F, sum: F) -> F {
 fn end<S: Isa>(isa: S, function: Function, sum: S::F) -> S::F {
     let shifted = |gamma, coef0| sum.mul_add(isa.splat(gamma), isa.splat(coef0));
     match function {
-        Function::Linear => sum,
         Function::Rbf { gamma } => exp(isa, sum * isa.splat(-gamma)),
         Function::Sigmoid { gamma, coef0 } => tanh(isa, shifted(gamma, coef0)),
         Function::Poly { gamma, coef0, degree } => {
@@ -344,7 +412,8 @@ fn exp<S: Isa>(isa: S, x: S::F) -> S::F {
         p = p.mul_add(r, isa.splat(c));
     }
     // The bits of a NaN are no exponent.
-    (p.to_bits() + (k.to_bits() << 23)).bits() + (x - x)
+    let nan = x * isa.splat(0.0);
+    (p.to_bits() + (k.to_bits() << 23)).bits() + nan
 }
 
 /// The hyperbolic tangent within 2e-7.

@@ -183,8 +183,8 @@ impl Ints for I {
 
     #[inline(always)]
     fn lowest(self) -> I {
-        // As a float, the lowest bit alone is a power of two: its exponent is the place. The sign of
-        // bit 31 is masked off.
+        // As a float, the lowest bit alone is a power of two: its exponent is the place. The sign
+        // of bit 31 is masked off.
         let alone =
             have!(_mm256_and_si256(self.0, _mm256_sub_epi32(_mm256_setzero_si256(), self.0)));
         let float = have!(_mm256_cvtepi32_ps(alone));

@@ -210,13 +210,13 @@ impl<T: Real> Walk<T> {
             let mut moved = 0;
             for _ in 0..STRIDE.min(left) {
                 moved = 0;
-                for l in 0..ABREAST {
-                    let step = self.steps[(base(l) + at[l]) as usize];
+                for (l, at) in at.iter_mut().enumerate() {
+                    let step = self.steps[(base(l) + *at) as usize];
                     let x = read(l, (step.link & mask) as usize);
                     let below = x <= step.threshold;
                     let next = (step.link >> self.bits) + u32::from(!below);
-                    moved |= next ^ at[l];
-                    at[l] = next;
+                    moved |= next ^ *at;
+                    *at = next;
                 }
             }
             left -= STRIDE.min(left);
