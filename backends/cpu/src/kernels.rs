@@ -25,6 +25,8 @@ mod tabular;
 mod tiles;
 mod widest;
 
+pub use forest::{OneTactic, TreeTactic};
+
 use kiln_ir::{Graph, NodeId, Type, Value};
 use kiln_tensor::DType;
 

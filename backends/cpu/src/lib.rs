@@ -25,7 +25,7 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 pub use kernel::{Args, Integers, Kernel, Operand, Row};
-pub use kernels::rows;
+pub use kernels::{OneTactic, TreeTactic, rows};
 
 /// The CPU with a number of threads.
 pub struct Cpu {

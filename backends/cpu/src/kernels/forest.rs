@@ -18,6 +18,7 @@ use kiln_ir::ops::forest::{Kind, TreeEnsemble, Votes};
 use kiln_ir::{Graph, NodeId, Op, Result, Type};
 use kiln_tensor::DType;
 
+pub use self::engine::TreeTactic;
 use self::engine::{BLOCK, Engine, Tiles};
 use super::tabular::{self, Results, Rows};
 use crate::kernel::{Args, Kernel, LABELS, Row};
@@ -57,7 +58,7 @@ fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let engine = match x.dtype {
         DType::F32 => {
             let engine = Engine::of(e, e.forest.wide)?;
-            let tiles = engine.tiles(Level::best());
+            let tiles = engine.tiles(Level::best(), None);
             Trees::Narrow(engine, tiles)
         }
         DType::F64 | DType::I32 | DType::I64 => {
@@ -67,6 +68,38 @@ fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     };
     matches!(scores, DType::F32 | DType::F64)
         .then(|| Box::new(ForestKernel { op: op.clone(), engine }) as Box<dyn Kernel>)
+}
+
+/// A forest made ready for one tactic, so that tactics can be compared.
+pub struct OneTactic {
+    op: TreeEnsemble,
+    engine: Engine<f32>,
+    tiles: Tiles,
+}
+
+impl OneTactic {
+    /// Makes an ensemble ready; trees that the tactic does not take are walked. `None` where a tree
+    /// is too large.
+    pub fn new(op: &TreeEnsemble, tactic: TreeTactic, level: Level) -> Option<Self> {
+        let e = op.ensemble();
+        let engine = Engine::of(e, e.forest.wide)?;
+        let tiles = engine.tiles(level, Some(tactic));
+        Some(Self { op: op.clone(), engine, tiles })
+    }
+
+    /// The scores of rows of `width` numbers, one row's after the other.
+    pub fn run(&self, x: &[f32], width: usize, out: &mut [f32]) {
+        let e = self.op.ensemble();
+        let k = e.forest.targets.max(1);
+        let blocks = x.chunks(BLOCK * width).zip(out.chunks_mut(BLOCK * k));
+        for (x, out) in blocks {
+            self.engine.block(e, &self.tiles, x, width, |row, votes| {
+                e.finish(votes);
+                let out = out[row * k..].iter_mut().zip(&votes.scores);
+                out.for_each(|(o, s)| *o = *s as f32);
+            });
+        }
+    }
 }
 
 /// A forest for inputs of its precision.
@@ -252,10 +285,12 @@ mod tests {
             let narrow = Engine::<f32>::of(e, e.forest.wide).expect("small trees");
             assert_eq!(scores(&|done| narrow.few(e, &data, FEATURES, done)), want, "{seed} few");
             assert_eq!(scores(&|d| narrow.walked(e, &data, FEATURES, d)), want, "{seed} walked");
-            for &level in Level::all() {
-                let tiles = narrow.tiles(level);
+            use TreeTactic::{Bits, Sweep, Top, Walk};
+            let tactics = [None, Some(Bits), Some(Sweep), Some(Top), Some(Walk)];
+            for (&level, only) in Level::all().iter().flat_map(|l| tactics.map(|t| (l, t))) {
+                let tiles = narrow.tiles(level, only);
                 let got = scores(&|done| narrow.block(e, &tiles, &data, FEATURES, done));
-                assert_eq!(got, want, "{seed} {level:?}");
+                assert_eq!(got, want, "{seed} {level:?} {only:?}");
             }
             let wide = Engine::<f64>::of(e, e.forest.wide).expect("small trees");
             let data: Vec<f64> = data.iter().map(|x| f64::from(*x)).collect();

@@ -15,7 +15,6 @@ use crate::simd::{Floats, Ints, Isa, Mask};
 const MOST: usize = 8;
 /// Questions that one table answers.
 const LOW: usize = 5;
-const TABLES: usize = 1 << (MOST - LOW);
 
 /// The levels and leaves of some trees.
 #[derive(Debug, Default)]
@@ -108,39 +107,77 @@ impl Bits {
         tile: &[f32],
     ) -> [S::I; GROUP] {
         let levels = &self.levels[tree.levels.clone()];
-        let high = levels.len().saturating_sub(LOW);
-        let tables = &self.tables[tree.tables..][..1 << high];
-        let mut leaves = [isa.ints(0); GROUP];
-        for (g, leaves) in leaves.iter_mut().enumerate() {
-            let mut index = isa.ints(31);
-            for (i, &level) in levels.iter().rev().take(LOW).enumerate() {
-                let right = right::<S, GROUP>(isa, level, tile, g);
-                index = index.clear(right, isa.ints(1 << i));
+        let (high, low) = levels.split_at(levels.len().saturating_sub(LOW));
+        let tables = &self.tables[tree.tables..][..1 << high.len()];
+        let mut index = [isa.ints(31); GROUP];
+        for (i, &(column, threshold)) in low.iter().rev().enumerate() {
+            let (threshold, bit) = (isa.splat(threshold), isa.ints(1 << i));
+            let x = &tile[column as usize * GROUP * S::LANES..][..GROUP * S::LANES];
+            for g in 0..GROUP {
+                let right = isa.load(&x[g * S::LANES..]).not_le(threshold);
+                index[g] = index[g].clear(right, bit);
             }
-            let mut found = [isa.ints(0); TABLES];
-            for (f, t) in found.iter_mut().zip(tables) {
-                *f = index.lookup(t);
-            }
-            for (h, &level) in levels[..high].iter().enumerate().rev() {
-                let right = right::<S, GROUP>(isa, level, tile, g);
-                for i in 0..1 << h {
-                    found[i] = right.pick(found[2 * i + 1], found[2 * i]);
-                }
-            }
-            *leaves = found[0];
         }
-        leaves
+        let asked = Asked { isa, tile, index };
+        match high {
+            [] => asked.one(&tables[0]),
+            [a] => asked.two(tables, a),
+            [a, b] => asked.four(tables, [a, b]),
+            [a, rest @ ..] => asked.eight(tables, a, [&rest[0], &rest[1]]),
+        }
     }
 }
 
-/// Where the answer to a question is right, in vector `g` of each column.
-#[inline(always)]
-fn right<S: Isa, const GROUP: usize>(
+/// Vectors of rows that have answered the last five questions.
+struct Asked<'a, S: Isa, const GROUP: usize> {
     isa: S,
-    (column, threshold): (u32, f32),
-    tile: &[f32],
-    g: usize,
-) -> S::M {
-    let at = (column as usize * GROUP + g) * S::LANES;
-    isa.load(&tile[at..]).not_le(isa.splat(threshold))
+    tile: &'a [f32],
+    index: [S::I; GROUP],
+}
+
+/// Tables of 32 leaves, those to the left of the first questions before those to the right.
+type Tables = [[u32; 32]];
+
+impl<S: Isa, const GROUP: usize> Asked<'_, S, GROUP> {
+    #[inline(always)]
+    fn one(&self, table: &[u32; 32]) -> [S::I; GROUP] {
+        let mut found = self.index;
+        for found in &mut found {
+            *found = found.lookup(table);
+        }
+        found
+    }
+
+    /// What lies to the right of a question where the answer is right.
+    #[inline(always)]
+    fn pick(
+        &self,
+        &(column, threshold): &(u32, f32),
+        left: [S::I; GROUP],
+        right: [S::I; GROUP],
+    ) -> [S::I; GROUP] {
+        let threshold = self.isa.splat(threshold);
+        let x = &self.tile[column as usize * GROUP * S::LANES..][..GROUP * S::LANES];
+        let mut found = left;
+        for g in 0..GROUP {
+            let answer = self.isa.load(&x[g * S::LANES..]).not_le(threshold);
+            found[g] = answer.pick(right[g], left[g]);
+        }
+        found
+    }
+
+    #[inline(always)]
+    fn two(&self, tables: &Tables, a: &(u32, f32)) -> [S::I; GROUP] {
+        self.pick(a, self.one(&tables[0]), self.one(&tables[1]))
+    }
+
+    #[inline(always)]
+    fn four(&self, tables: &Tables, [a, b]: [&(u32, f32); 2]) -> [S::I; GROUP] {
+        self.pick(a, self.two(&tables[..2], b), self.two(&tables[2..], b))
+    }
+
+    #[inline(always)]
+    fn eight(&self, tables: &Tables, a: &(u32, f32), rest: [&(u32, f32); 2]) -> [S::I; GROUP] {
+        self.pick(a, self.four(&tables[..4], rest), self.four(&tables[4..], rest))
+    }
 }

@@ -6,7 +6,7 @@ use super::bits::{self, Bits};
 use super::splits::{Column, Real, Splits};
 use super::sweep::{Sweep, Swept, WORD};
 use super::tally::{Sums, Tally};
-use super::walk::{ROOT, Table, Walk};
+use super::walk::{ROOT, Shape, Table, Walk};
 use crate::simd::{Floats, Ints, Isa, Level, Work};
 
 /// Vectors of rows that a tree is swept with at a time.
@@ -20,16 +20,25 @@ pub(super) const BLOCK: usize = 512;
 /// Bytes of trees that stay in cache while tiles pass by.
 const TREES: usize = 256 << 10;
 
-/// How a tree is run on a tile of rows.
-#[derive(Clone, Debug)]
-pub(super) enum Tactic {
-    /// One comparison per level, the leaf by its bits.
-    Bits(bits::Tree),
+/// How trees are run on many rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TreeTactic {
+    /// One comparison per question, the leaf by the answers; trees of at most eight questions.
+    Bits,
     /// One comparison per split, the leaf by the lowest bit left.
-    Sweep(Swept),
+    Sweep,
     /// The top of the tree swept, the rest walked.
+    Top,
+    /// Rows walk side by side.
+    Walk,
+}
+
+/// A tree made ready for a tactic.
+#[derive(Clone, Debug)]
+enum Tactic {
+    Bits(bits::Tree),
+    Sweep(Swept),
     Top(Swept),
-    /// Walked from the root.
     Walk,
 }
 
@@ -134,8 +143,8 @@ fn read<T: Real>(x: &[T], c: Column) -> T {
 }
 
 impl Engine<f32> {
-    /// The tactics that suit the trees best, on some instruction set.
-    pub fn tiles(&self, level: Level) -> Tiles {
+    /// The tactics that suit the trees best on some instruction set, or `only` one of them.
+    pub fn tiles(&self, level: Level, only: Option<TreeTactic>) -> Tiles {
         let mut tiles = Tiles {
             sweep: Sweep::default(),
             bits: Bits::default(),
@@ -145,7 +154,7 @@ impl Engine<f32> {
         };
         let mut bytes = 0;
         for tree in 0..self.walk.trees() {
-            let (tactic, size) = self.tactic(&mut tiles, tree);
+            let (tactic, size) = self.tactic(&mut tiles, tree, only);
             if bytes + size > TREES && bytes > 0 {
                 tiles.blocks.push(tree);
                 bytes = 0;
@@ -157,38 +166,54 @@ impl Engine<f32> {
         tiles
     }
 
-    /// The tactic of a tree, and the bytes that it reads.
-    fn tactic(&self, tiles: &mut Tiles, tree: usize) -> (Tactic, usize) {
-        let lanes = if tiles.level == Level::Avx512 { 16 } else { 8 };
+    /// Makes a tree ready for the tactic that costs least, or for `only`; returns the bytes that it
+    /// reads, too.
+    fn tactic(&self, tiles: &mut Tiles, tree: usize, only: Option<TreeTactic>) -> (Tactic, usize) {
         let shape = self.walk.shape(tree);
-        let probe = cost::PROBE / lanes as f64;
-        let sweep = probe * shape.splits as f64 * cost::more(shape.leaves);
-        let asked = bits::questions(&self.walk, tree).map_or(usize::MAX, |q| q.len());
-        let look = cost::LOOK / lanes as f64;
-        let bits =
-            look.mul_add(f64::from(1 << asked.saturating_sub(5).min(9)), probe * asked as f64);
-        if asked < usize::MAX
-            && bits <= sweep + look
-            && let Some(bits) = tiles.bits.add(&self.walk, tree)
-        {
-            let size = 128 << bits.levels().saturating_sub(5);
-            return (Tactic::Bits(bits), size);
+        let costs = self.costs(&shape, tree, tiles.level);
+        let cheapest = || costs.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
+        let size = 12 * shape.splits;
+        match only.or_else(|| cheapest().map(|c| c.0)) {
+            Some(TreeTactic::Bits) => match tiles.bits.add(&self.walk, tree) {
+                Some(bits) => {
+                    let size = 128 << bits.levels().saturating_sub(5);
+                    (Tactic::Bits(bits), size)
+                }
+                None => (Tactic::Walk, size),
+            },
+            Some(TreeTactic::Sweep) => {
+                let known = |at| self.walk.leaf(tree, at);
+                let swept = tiles.sweep.add(&self.walk, tree, &|_| false, &known);
+                (Tactic::Sweep(swept), size + 4 * shape.leaves)
+            }
+            Some(TreeTactic::Top) => {
+                let ends = self.walk.top(tree, WORD);
+                let is_end = |at| ends.contains(&at);
+                let swept = tiles.sweep.add(&self.walk, tree, &is_end, &|at| at);
+                (Tactic::Top(swept), size)
+            }
+            _ => (Tactic::Walk, size),
         }
-        let size = 12 * shape.splits + 4 * shape.leaves;
-        let top = probe * (WORD - 1) as f64 + cost::LEAVE;
+    }
+
+    /// Cycles of a row in a tree, by tactic.
+    fn costs(&self, shape: &Shape, tree: usize, level: Level) -> [(TreeTactic, f64); 4] {
+        let lanes = if level == Level::Avx512 { 16.0 } else { 8.0 };
+        let (probe, look) = (cost::PROBE / lanes, cost::LOOK / lanes);
+        let asked = bits::questions(&self.walk, tree).map(|q| q.len());
+        let tables = |asked: usize| f64::from(1u32 << asked.saturating_sub(5));
+        let bits = asked.map_or(f64::INFINITY, |n| look.mul_add(tables(n), probe * n as f64));
+        let words = shape.leaves.div_ceil(WORD) as f64;
+        let more = if words > 1.0 { cost::MORE } else { 1.0 };
+        let sweep = look.mul_add(words, probe * shape.splits as f64 * more);
         let way = (shape.mean + f64::from(self.walk.depth(tree))) / 2.0;
-        let rest = top + cost::STEP * (way - 5.0).max(1.0);
-        let walk = cost::STEP * way;
-        if sweep <= rest.min(walk) {
-            let known = |at| self.walk.leaf(tree, at);
-            (Tactic::Sweep(tiles.sweep.add(&self.walk, tree, &|_| false, &known)), size)
-        } else if rest <= walk {
-            let ends = self.walk.top(tree, WORD);
-            let swept = tiles.sweep.add(&self.walk, tree, &|at| ends.contains(&at), &|at| at);
-            (Tactic::Top(swept), 12 * shape.splits)
-        } else {
-            (Tactic::Walk, 12 * shape.splits)
-        }
+        let below = cost::STEP.mul_add((way - 5.0).max(1.0), cost::LEAVE);
+        [
+            (TreeTactic::Bits, bits),
+            (TreeTactic::Sweep, sweep),
+            (TreeTactic::Top, probe.mul_add((WORD - 1) as f64, below)),
+            (TreeTactic::Walk, cost::STEP * way),
+        ]
     }
 
     /// The scores of a block of rows, by tiles.
@@ -221,10 +246,8 @@ mod cost {
     /// From a sweep to a walk.
     pub const LEAVE: f64 = 6.0;
 
-    /// How many times a split is compared in a tree of so many leaves.
-    pub fn more(leaves: usize) -> f64 {
-        if leaves <= 32 { 1.0 } else { 1.25 }
-    }
+    /// How often a split is compared in a tree of several words.
+    pub const MORE: f64 = 1.25;
 }
 
 /// A block of rows at work.
