@@ -6,7 +6,7 @@ use super::bits::{self, Bits};
 use super::splits::{Column, Real, Splits};
 use super::sweep::{Sweep, Swept, WORD};
 use super::tally::{Sums, Tally};
-use super::walk::{ROOT, Shape, Table, Walk};
+use super::walk::{ROOT, SHOWN, Shape, Table, Walk};
 use crate::simd::{Floats, Ints, Isa, Level, Work};
 
 /// Vectors of rows that a tree is swept with at a time.
@@ -173,6 +173,8 @@ impl Engine<f32> {
         let costs = self.costs(&shape, tree, tiles.level);
         let cheapest = || costs.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
         let size = 12 * shape.splits;
+        // Branches that meet again are swept each time, which may be very often.
+        let only = only.filter(|t| *t != TreeTactic::Sweep || shape.splits < SHOWN);
         match only.or_else(|| cheapest().map(|c| c.0)) {
             Some(TreeTactic::Bits) => match tiles.bits.add(&self.walk, tree) {
                 Some(bits) => {
@@ -205,7 +207,10 @@ impl Engine<f32> {
         let bits = asked.map_or(f64::INFINITY, |n| look.mul_add(tables(n), probe * n as f64));
         let words = shape.leaves.div_ceil(WORD) as f64;
         let more = if words > 1.0 { cost::MORE } else { 1.0 };
-        let sweep = look.mul_add(words, probe * shape.splits as f64 * more);
+        let sweep = match shape.splits < SHOWN {
+            true => look.mul_add(words, probe * shape.splits as f64 * more),
+            false => f64::INFINITY,
+        };
         let way = (shape.mean + f64::from(self.walk.depth(tree))) / 2.0;
         let below = cost::STEP.mul_add((way - 5.0).max(1.0), cost::LEAVE);
         [

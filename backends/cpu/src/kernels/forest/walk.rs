@@ -62,7 +62,7 @@ pub(super) struct Shape {
 }
 
 /// Splits that are counted: beyond, no tactic but walking pays.
-const SHOWN: usize = 1 << 14;
+pub(super) const SHOWN: usize = 1 << 12;
 /// Walks side by side.
 const ABREAST: usize = 16;
 /// Steps between looks at whether all have arrived.
