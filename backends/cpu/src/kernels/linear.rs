@@ -192,6 +192,8 @@ fn row<S: Isa>(m: &Model, x: &[[f32; LANES]], last: &[f32; LANES], scores: &mut 
     while k < m.count {
         k += match m.count - k {
             4.. => some::<S, 4>(m, x, last, k, scores),
+            // Some twice over, which is quicker than a few by themselves.
+            _ if m.count > 4 => some::<S, 4>(m, x, last, m.count - 4, scores),
             2.. => some::<S, 2>(m, x, last, k, scores),
             _ => some::<S, 1>(m, x, last, k, scores),
         };
@@ -297,15 +299,17 @@ fn several(m: &Model, scores: &mut [f64], from: usize, to: &mut Results<'_>) {
 /// The first of the greatest scores; NaN is never greater.
 #[inline(always)]
 fn argmax(scores: &[f64]) -> usize {
-    let (mut best, mut class) = (scores[0], 0);
-    for (k, &s) in scores.iter().enumerate().skip(1) {
-        let better = (s > best) | (best.is_nan() & !s.is_nan());
-        best = if better { s } else { best };
-        // No branch: which score is the greatest cannot be foreseen.
-        let mask = usize::from(better).wrapping_neg();
-        class = (k & mask) | (class & !mask);
+    let mut best = f64::NEG_INFINITY;
+    for &s in scores {
+        best = if s > best { s } else { best };
     }
-    class
+    // No branch: which score is the greatest cannot be foreseen.
+    let mut class = u64::MAX;
+    for (k, &s) in (0..).zip(scores) {
+        class = class.min(if s == best { k } else { u64::MAX });
+    }
+    // Where all are NaN, the first.
+    if class == u64::MAX { 0 } else { class as usize }
 }
 
 /// `1 / (1 + e^x)` and `1 / (1 + e^-x)`.
