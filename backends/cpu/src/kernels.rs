@@ -9,12 +9,15 @@ mod forest;
 mod gemm;
 mod gemv;
 mod integer;
+mod labels;
+mod linear;
 mod math;
 mod matmul;
 mod matmul_integer;
 mod movement;
 mod norm;
 mod pool;
+mod preprocess;
 mod reduce;
 mod rnn;
 mod rotary;
@@ -50,6 +53,9 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         rnn::ROWS,
         rotary::ROWS,
         forest::ROWS,
+        linear::ROWS,
+        preprocess::ROWS,
+        labels::ROWS,
         svm::ROWS,
     ];
     all.into_iter().flatten()

@@ -121,19 +121,21 @@ impl Linear {
         }
     }
 
-    /// Writes the transformed scores of a row and returns its class.
-    pub fn finish(&self, scores: &[f64], out: &mut [f32]) -> usize {
+    /// Transforms the scores of a row, writes them and returns its class.
+    pub fn finish(&self, scores: &mut [f64], out: &mut [f32]) -> usize {
         let post = self.parts().0.post;
-        let mut scores = scores.to_vec();
-        let class = argmax(scores.iter().copied());
-        let alone = scores.len() == 1;
-        let class = if alone { usize::from(scores[0] > 0.0) } else { class };
-        if alone && out.len() == 2 {
-            scores = opposed(scores[0], true, post).to_vec();
-        } else if !alone || post == PostTransform::Probit {
-            post.apply(&mut scores);
+        let class = match *scores {
+            [score] => usize::from(score > 0.0),
+            _ => argmax(scores.iter().copied()),
+        };
+        if let ([score], [first, second]) = (&*scores, &mut *out) {
+            [*first, *second] = opposed(*score, true, post).map(|s| s as f32);
+            return class;
         }
-        out.iter_mut().zip(&scores).for_each(|(o, &s)| *o = s as f32);
+        if scores.len() != 1 || post == PostTransform::Probit {
+            post.apply(scores);
+        }
+        out.iter_mut().zip(scores).for_each(|(o, s)| *o = *s as f32);
         class.min(out.len().saturating_sub(1))
     }
 }
@@ -185,7 +187,7 @@ impl Operator for Linear {
             cx.cancel.poll()?;
             read_row(x, i * columns, &mut row)?;
             (0..count).for_each(|k| scores[k] = weights.score(&row, k));
-            classes.push(self.finish(&scores, out));
+            classes.push(self.finish(&mut scores, out));
         }
         let y = Tensor::from_vec(&[rows, width], y)?;
         Ok(match self {

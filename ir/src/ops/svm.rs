@@ -19,7 +19,7 @@ use crate::{Attrs, Context, Fact, Infer, Operator, Result, Schema, invalid};
 mod classes;
 mod kernel;
 
-pub use classes::{Classes, Classifier, pairs};
+pub use classes::{Classes, Classifier, Scratch, pairs};
 pub use kernel::{Kernel, KernelType};
 
 /// A support vector machine.

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use kiln_ir::ops::svm::{self, Classes, KernelType, Svm, pairs};
+use kiln_ir::ops::svm::{self, Classes, KernelType, Scratch, Svm, pairs};
 use kiln_ir::{Graph, NodeId, Op, Result};
 
 use super::is_f32;
@@ -153,23 +153,26 @@ impl Machine {
     }
 
     /// Ends a row: scores, and the label of a classifier.
-    fn finish(&self, sums: &[f64], row: usize, to: &mut Results<'_>, scratch: &mut [f32]) {
-        let class = match &self.op {
-            Svm::Regressor(r) => {
-                to.set(row, &[r.finish(sums[0])]);
-                return;
-            }
-            Svm::Classifier(c) => {
-                let at = |i: usize, line: usize| sums[i * self.lines + line];
-                let of_pairs = pairs(self.classes).map(|(i, j)| at(i, j - 1) + at(j, i));
-                let of_pairs: Vec<f64> = of_pairs.collect();
-                c.finish(&of_pairs, to.scores(row).unwrap_or(scratch))
-            }
+    fn finish(&self, sums: &[f64], row: usize, to: &mut Results<'_>, room: &mut Room) {
+        let c = match &self.op {
+            Svm::Regressor(r) => return to.set(row, &[r.finish(sums[0])]),
+            Svm::Classifier(c) => c,
         };
-        if let Svm::Classifier(c) = &self.op {
-            to.label(row, &c.labels, class);
-        }
+        let at = |i: usize, line: usize| sums[i * self.lines + line];
+        room.pairs.clear();
+        room.pairs.extend(pairs(self.classes).map(|(i, j)| at(i, j - 1) + at(j, i)));
+        let scores = to.scores(row).unwrap_or(&mut room.unread);
+        let class = c.finish(&room.pairs, scores, &mut room.scratch);
+        to.label(row, &c.labels, class);
     }
+}
+
+/// Room for what is calculated of a row.
+#[derive(Default)]
+struct Room {
+    pairs: Vec<f64>,
+    unread: Vec<f32>,
+    scratch: Scratch,
 }
 
 /// Of each class and line, the sum of the support vectors by their weights.
@@ -243,9 +246,9 @@ impl Kernel for Machine {
             args.cancel.poll()?;
             let x = &data[rows.start * width..rows.end * width];
             let sums = self.sums(x, rows.len());
-            let mut scratch = vec![0.0; each];
+            let mut room = Room { unread: vec![0.0; each], ..Room::default() };
             for (row, sums) in sums.chunks_exact(self.each()).enumerate() {
-                self.finish(sums, row, &mut to, &mut scratch);
+                self.finish(sums, row, &mut to, &mut room);
             }
             Ok(())
         })

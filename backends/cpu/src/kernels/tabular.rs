@@ -56,6 +56,12 @@ impl<'a> Results<'a> {
         Ok(Self { labels, scores, each })
     }
 
+    /// Scores without labels.
+    #[cfg(test)]
+    pub fn floats(scores: &'a mut [f32], each: usize) -> Self {
+        Self { labels: None, scores: Scores::Narrow(scores), each }
+    }
+
     /// The results of `rows` rows at a time.
     fn blocks(self, rows: usize) -> Vec<Results<'a>> {
         let size = (rows * self.each).max(1);

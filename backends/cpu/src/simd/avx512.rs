@@ -56,6 +56,7 @@ impl Isa for Avx512 {
     type I = I;
     type M = M;
     const LANES: usize = N;
+    const FUSED: bool = true;
 
     #[inline(always)]
     fn run<W: Work>(self, work: W) -> W::Out {

@@ -29,6 +29,7 @@ impl Isa for Scalar {
     type I = I;
     type M = M;
     const LANES: usize = N;
+    const FUSED: bool = false;
 
     #[inline(always)]
     fn run<W: Work>(self, work: W) -> W::Out {

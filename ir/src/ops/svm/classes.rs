@@ -134,31 +134,34 @@ impl Classifier {
                 self.weighted(&kernels, vectors, starts).collect()
             }
         };
-        self.finish(&sums, out)
+        self.finish(&sums, out, &mut Scratch::default())
     }
 
     /// Writes the scores of a row that has these sums, without `rho`, one per class of a linear
     /// model, else one per pair of classes; returns its class.
-    pub fn finish(&self, sums: &[f64], out: &mut [f32]) -> usize {
+    pub fn finish(&self, sums: &[f64], out: &mut [f32], scratch: &mut Scratch) -> usize {
         let rho = &self.kernel.rho;
-        let (class, mut scores) = match &self.classes {
+        let (scores, coupling) = (&mut scratch.scores, &mut scratch.coupling);
+        scores.clear();
+        let class = match &self.classes {
             Classes::Linear => {
-                let scores: Vec<f64> = sums.iter().map(|s| s + f64::from(rho[0])).collect();
-                (argmax(scores.iter().copied()), scores)
+                scores.extend(sums.iter().map(|s| s + f64::from(rho[0])));
+                argmax(scores.iter().copied())
             }
             Classes::Pairs { vectors, platt, .. } => {
-                let decisions = sums.iter().zip(rho).map(|(s, &rho)| s + f64::from(rho));
-                decided(vectors.len(), decisions.collect(), platt)
+                scores.extend(sums.iter().zip(rho).map(|(s, &rho)| s + f64::from(rho)));
+                decided(vectors.len(), scores, platt, coupling)
             }
         };
         if scores.len() > 1 || self.kernel.post == PostTransform::Probit {
-            self.kernel.post.apply(&mut scores);
+            self.kernel.post.apply(scores);
         }
-        if let ([s], [_, _]) = (&scores[..], &*out) {
+        if let ([s], [first, second]) = (&scores[..], &mut *out) {
             let complement = self.kernel.post != PostTransform::None;
-            scores = opposed(*s, complement, self.kernel.post).to_vec();
+            [*first, *second] = opposed(*s, complement, self.kernel.post).map(|s| s as f32);
+        } else {
+            out.iter_mut().zip(scores).for_each(|(o, s)| *o = *s as f32);
         }
-        out.iter_mut().zip(&scores).for_each(|(o, &s)| *o = s as f32);
         class
     }
 
@@ -197,22 +200,50 @@ impl Classifier {
     }
 }
 
-/// The class that the decisions between pairs vote for, and its scores: probabilities, or the
-/// decisions where no pair has one.
-fn decided(classes: usize, decisions: Vec<f64>, platt: &[(f32, f32)]) -> (usize, Vec<f64>) {
-    let mut votes = vec![0.0; classes];
-    for ((i, j), &d) in pairs(classes).zip(&decisions) {
+/// Room for what is calculated of a row.
+#[derive(Default)]
+pub struct Scratch {
+    scores: Vec<f64>,
+    coupling: Coupling,
+}
+
+#[derive(Default)]
+struct Coupling {
+    votes: Vec<f64>,
+    r: Vec<f64>,
+    q: Vec<f64>,
+    p: Vec<f64>,
+    qp: Vec<f64>,
+}
+
+/// The class that the decisions between pairs vote for; where pairs have probabilities, those of
+/// the classes take the place of the decisions.
+fn decided(
+    classes: usize,
+    decisions: &mut Vec<f64>,
+    platt: &[(f32, f32)],
+    coupling: &mut Coupling,
+) -> usize {
+    let votes = zeros(&mut coupling.votes, classes);
+    for ((i, j), &d) in pairs(classes).zip(&*decisions) {
         votes[if d > 0.0 { i } else { j }] += 1.0;
     }
-    let scores = if platt.is_empty() {
-        decisions
-    } else {
-        let p = decisions.iter().zip(platt).map(|(d, &(a, b))| {
-            logistic(-(f64::from(a) * d + f64::from(b))).clamp(1e-7, 1.0 - 1e-7)
-        });
-        couple(classes, &p.collect::<Vec<_>>())
-    };
-    (argmax(votes), scores)
+    let class = argmax(votes.iter().copied());
+    if !platt.is_empty() {
+        decisions.truncate(platt.len());
+        for (d, &(a, b)) in decisions.iter_mut().zip(platt) {
+            *d = logistic(-(f64::from(a) * *d + f64::from(b))).clamp(1e-7, 1.0 - 1e-7);
+        }
+        couple(classes, decisions, coupling);
+        decisions.clone_from(&coupling.p);
+    }
+    class
+}
+
+fn zeros(x: &mut Vec<f64>, n: usize) -> &mut [f64] {
+    x.clear();
+    x.resize(n, 0.0);
+    x
 }
 
 /// The pairs (0, 1), (0, 2), .. (1, 2), .. of `n` classes.
@@ -223,37 +254,43 @@ pub fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
 /// Probabilities of classes from those of pairs, by the second method of Wu, Lin and Weng,
 /// "Probability Estimates for Multi-class Classification by Pairwise Coupling" (2004):
 /// minimises `sum over i < j of (r_ji p_i - r_ij p_j)^2` one coordinate at a time.
-fn couple(n: usize, of_pairs: &[f64]) -> Vec<f64> {
-    let mut r = vec![0.0; n * n];
+fn couple(n: usize, of_pairs: &[f64], coupling: &mut Coupling) {
+    let r = zeros(&mut coupling.r, n * n);
     for ((i, j), &p) in pairs(n).zip(of_pairs) {
         (r[i * n + j], r[j * n + i]) = (p, 1.0 - p);
     }
-    let q = |i: usize, j: usize| match i == j {
-        true => (0..n).filter(|&k| k != i).map(|k| r[k * n + i] * r[k * n + i]).sum(),
-        false => -r[j * n + i] * r[i * n + j],
-    };
-    let q: Vec<f64> = (0..n * n).map(|at| q(at / n, at % n)).collect();
-    let mut p = vec![1.0 / n as f64; n];
+    let q = zeros(&mut coupling.q, n * n);
+    for (i, q) in q.chunks_exact_mut(n).enumerate() {
+        for (j, q) in q.iter_mut().enumerate() {
+            *q = match i == j {
+                true => (0..n).filter(|&k| k != i).map(|k| r[k * n + i] * r[k * n + i]).sum(),
+                false => -r[j * n + i] * r[i * n + j],
+            };
+        }
+    }
+    let (p, qp) = (zeros(&mut coupling.p, n), zeros(&mut coupling.qp, n));
+    p.fill(1.0 / n as f64);
     // Probabilities as other runtimes give them stop here, not at the exact minimum.
     let enough = 0.005 / n as f64;
     for _ in 0..n.max(100) {
-        let mut qp: Vec<f64> = (0..n).map(|i| (0..n).map(|j| q[i * n + j] * p[j]).sum()).collect();
-        let mut pqp: f64 = p.iter().zip(&qp).map(|(p, qp)| p * qp).sum();
+        for (q, qp) in q.chunks_exact(n).zip(&mut *qp) {
+            *qp = q.iter().zip(&*p).map(|(q, p)| q * p).sum();
+        }
+        let mut pqp: f64 = p.iter().zip(&*qp).map(|(p, qp)| p * qp).sum();
         if qp.iter().all(|qp| (qp - pqp).abs() < enough) {
             break;
         }
-        for t in 0..n {
-            let step = (pqp - qp[t]) / q[t * n + t];
+        for (t, q) in q.chunks_exact(n).enumerate() {
+            let step = (pqp - qp[t]) / q[t];
             let scale = 1.0 + step;
             p[t] += step;
-            pqp = (pqp + step * (step * q[t * n + t] + 2.0 * qp[t])) / (scale * scale);
-            for j in 0..n {
-                qp[j] = (qp[j] + step * q[t * n + j]) / scale;
-                p[j] /= scale;
+            pqp = (pqp + step * (step * q[t] + 2.0 * qp[t])) / (scale * scale);
+            for ((p, qp), q) in p.iter_mut().zip(&mut *qp).zip(q) {
+                *qp = (*qp + step * q) / scale;
+                *p /= scale;
             }
         }
     }
-    p
 }
 
 #[cfg(test)]
@@ -319,7 +356,9 @@ mod tests {
     #[test]
     fn coupling_of_consistent_pairs_is_exact() {
         // p = (0.5, 0.3, 0.2): r_ij = p_i / (p_i + p_j).
-        let p = couple(3, &[0.625, 0.5 / 0.7, 0.6]);
+        let mut coupling = Coupling::default();
+        couple(3, &[0.625, 0.5 / 0.7, 0.6], &mut coupling);
+        let p = coupling.p;
         for (got, want) in p.iter().zip([0.5, 0.3, 0.2]) {
             assert!((got - want).abs() < 5e-3, "{p:?}");
         }
