@@ -44,11 +44,11 @@ const PLANS: usize = 64;
 impl Compiled {
     /// Prepares a kernel for every node that a row takes.
     pub fn new(graph: Arc<Graph>, pool: Arc<ThreadPool>) -> Result<Self> {
-        // The arena holds nothing but f32.
         let prepare = |id: NodeId| {
             let first = elements(&graph, id.first())?;
-            let others = graph.outputs_of(id).skip(1);
-            if !others.into_iter().all(|v| is_f32(&graph, v) || !graph.is_read(v)) {
+            let mut others = graph.outputs_of(id).skip(1);
+            let fits = |v| is_f32(&graph, v) || elements(&graph, v) == Some(DType::I64);
+            if !others.all(|v| fits(v) || !graph.is_read(v)) {
                 return None;
             }
             rows().filter(|row| row.firsts.contains(&first)).find_map(|row| {

@@ -4,6 +4,7 @@ mod attention;
 mod conv;
 mod conv_integer;
 mod depthwise;
+mod distance;
 mod elementwise;
 mod forest;
 mod gemm;
@@ -13,6 +14,7 @@ mod math;
 mod matmul;
 mod matmul_integer;
 mod movement;
+mod nearest;
 mod norm;
 mod pool;
 mod reduce;
@@ -49,6 +51,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         rotary::ROWS,
         forest::ROWS,
         svm::ROWS,
+        distance::ROWS,
     ];
     all.into_iter().flatten()
 }
