@@ -70,7 +70,7 @@ pub(crate) fn build(model: &Model, options: &Options) -> Result<Session> {
     let (graph, _) = optimize(model, options)?;
     let graph = Arc::new(graph);
     let executable = backend(options)?.compile(graph.clone(), model.limits())?;
-    Ok(Session::new(&graph, executable, options.seed, model))
+    Ok(Session::new(&graph, executable, options, model))
 }
 
 pub(crate) fn backend(options: &Options) -> Result<Box<dyn Backend>> {

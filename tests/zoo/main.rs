@@ -9,7 +9,7 @@ mod compare;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kiln::{Datum, Model, Options, Tensor, npy};
+use kiln::{DType, Datum, Model, Options, Session, Tensor, npy};
 use serde_json::Value;
 
 use compare::{Allowed, compare};
@@ -186,4 +186,90 @@ fn tolerances_follow_the_meta_data() {
     assert_eq!(atol(peer, "z"), 1e-5);
     assert_eq!(atol(r#"{"ort_check": {"y": "non-tensor"}}"#, "y"), 1e-5);
     assert_eq!(tolerance(&meta(r#"{"name": "svc_linear_breast"}"#), "label").atol, 0.01);
+}
+
+/// Some rows of a tensor.
+fn rows(t: &Tensor, rows: std::ops::Range<usize>) -> Tensor {
+    let each = t.len() / t.shape()[0];
+    let shape: Vec<usize> =
+        [rows.len()].into_iter().chain(t.shape()[1..].iter().copied()).collect();
+    let range = rows.start * each..rows.end * each;
+    let made = match t.dtype() {
+        DType::F32 => Tensor::from_vec(&shape, t.as_slice::<f32>().expect("f32")[range].to_vec()),
+        DType::I64 => Tensor::from_vec(&shape, t.as_slice::<i64>().expect("i64")[range].to_vec()),
+        _ => Tensor::from_strings(&shape, t.strings().expect("strings")[range].to_vec()),
+    };
+    made.expect("rows of a table")
+}
+
+/// The bits of what a session gives for a table, some rows at a time, each output's in turn;
+/// nothing where the outputs are no tables.
+fn bits(session: &Session, inputs: &[Tensor], at_once: usize) -> Option<Vec<Vec<u64>>> {
+    let all = inputs[0].shape()[0];
+    let mut out: Vec<Vec<u64>> = vec![vec![]; session.outputs().len()];
+    for from in (0..all).step_by(at_once) {
+        let part = from..all.min(from + at_once);
+        let fed = inputs.iter().map(|t| rows(t, part.clone()).into()).collect();
+        for (out, y) in out.iter_mut().zip(session.run_values(fed).expect("runs")) {
+            let Datum::Tensor(y) = y else { return None };
+            out.extend(match y.dtype() {
+                DType::F32 => {
+                    y.as_slice::<f32>().ok()?.iter().map(|x| x.to_bits().into()).collect()
+                }
+                DType::I64 => y.as_slice::<i64>().ok()?.iter().map(|x| *x as u64).collect(),
+                _ => vec![],
+            });
+        }
+    }
+    Some(out)
+}
+
+/// Whether rows get the same bits for any number of threads and any split of the batch.
+fn steady(folder: &Path) -> Result<(), String> {
+    let inputs: Vec<Tensor> =
+        arrays(&folder.join("inputs.npz"))?.into_iter().map(|x| x.1).collect();
+    let model = Model::load(folder.join("model.onnx")).map_err(|e| e.to_string())?;
+    let mut want = None;
+    for threads in [1, 2, 4] {
+        let session = model.compile(&Options { threads, ..Options::default() });
+        let session = session.map_err(|e| e.to_string())?;
+        let inputs: Vec<Tensor> =
+            session.inputs().iter().zip(&inputs).map(|(_, t)| t.clone()).collect();
+        for at_once in [usize::MAX, 64, 7, 1] {
+            let got = bits(&session, &inputs, at_once.min(inputs[0].shape()[0]));
+            if *want.get_or_insert(got.clone()) != got {
+                return Err(format!("{threads} threads, {at_once} rows at once: other bits"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn classical_models_give_the_same_bits_for_any_threads_and_batches() {
+    let classical = |f: &PathBuf| {
+        let meta = fs::read_to_string(f.join("meta.json")).unwrap_or_default();
+        let meta: Value = serde_json::from_str(&meta).unwrap_or_default();
+        meta["kind"] == "classical"
+    };
+    let folders = zoo().into_iter().filter(classical);
+    report(folders.map(|f| (name(&f), steady(&f))).collect());
+}
+
+#[test]
+fn models_run_together_on_the_same_rows() {
+    let folders = zoo();
+    let of = |n: &str| folders.iter().find(|f| name(f) == n).map(|f| f.join("model.onnx"));
+    let (Some(a), Some(b)) = (of("lgbm_50x15_breast"), of("dt_clf_breast")) else { return };
+    let session = |file: PathBuf| {
+        let model = Model::load(file).expect("loads");
+        model.compile(&Options { threads: 2, ..Options::default() }).expect("compiles")
+    };
+    let (a, b) = (session(a), session(b));
+    let x: Datum = Tensor::from_vec(&[3, 30], vec![1f32; 90]).expect("a table").into();
+    let both = Session::run_many(&[&a, &b], std::slice::from_ref(&x)).expect("threads");
+    for (session, got) in [&a, &b].into_iter().zip(both) {
+        let want = session.run_values(vec![x.clone()]).expect("runs");
+        assert_eq!(format!("{:?}", got.expect("runs")), format!("{want:?}"));
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! exec     runs a plan: kernels on the arena, definitions for the rest
+//! program  a plan with every place looked up
 //! kernels  one table row per kernel: which nodes it takes, how it is prepared, how it runs
 //! simd     vectors of every instruction set under one loop text
 //! team     work shared among threads
@@ -12,13 +13,15 @@ mod arena;
 mod exec;
 mod kernel;
 mod kernels;
+mod program;
 pub mod simd;
 mod team;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use kiln_ir::{Error, Graph, Kind, Limits, Result};
 use kiln_plan::{Backend, Executable};
+use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 pub use kernel::{Args, Integers, Kernel, Operand, Row};
@@ -30,14 +33,37 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// A backend of `threads` threads; 0 is one per core.
+    /// A backend of `threads` threads; 0 is one per core. All backends of as many threads share
+    /// them.
     pub fn new(threads: usize) -> Result<Self> {
+        static POOLS: Mutex<Vec<(usize, Weak<ThreadPool>)>> = Mutex::new(vec![]);
+        let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|(_, pool)| pool.strong_count() > 0);
+        let same = pools.iter().find(|(n, _)| *n == threads);
+        if let Some(pool) = same.and_then(|(_, pool)| pool.upgrade()) {
+            return Ok(Self { pool });
+        }
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("kiln-{i}"))
             .build()
             .map_err(|e| Error::new(Kind::Backend, format!("no threads: {e}")))?;
-        Ok(Self { pool: Arc::new(pool) })
+        let pool = Arc::new(pool);
+        pools.push((threads, Arc::downgrade(&pool)));
+        Ok(Self { pool })
+    }
+
+    /// Does some jobs at the same time. What they run on backends of as many threads shares the
+    /// same threads, so there are never more.
+    pub fn together<T: Sync, R: Send>(
+        &self,
+        jobs: &[T],
+        job: impl Fn(&T) -> R + Send + Sync,
+    ) -> Vec<R> {
+        match jobs.len() {
+            0 | 1 => jobs.iter().map(job).collect(),
+            _ => self.pool.install(|| jobs.par_iter().map(job).collect()),
+        }
     }
 }
 

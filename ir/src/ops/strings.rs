@@ -34,6 +34,9 @@ attrs! {
         sensitive "is_case_sensitive": bool = false,
         /// Elements that are left out.
         stopwords: Vec<String> = vec![],
+        /// Whose letters other runtimes go by; a locale of the system would make results depend on
+        /// it, so here they are Unicode's.
+        locale: String = String::new(),
     }
 }
 
@@ -68,11 +71,7 @@ pub const SCHEMAS: &[Schema] = &[
     Schema {
         name: "StringNormalizer",
         since: 10,
-        build: |b| {
-            // Case is Unicode's: a locale of the system would make results depend on it.
-            b.take::<String>("locale")?;
-            Ok(Strings::Normalize(Normalizer::read(&mut b.attrs)?.into()).into())
-        },
+        build: |b| Ok(Strings::Normalize(Normalizer::read(&mut b.attrs)?.into()).into()),
     },
     Schema {
         name: "RegexFullMatch",

@@ -130,6 +130,8 @@ fn run(session: &Session, inputs: &Named, args: &Args) -> kiln::Result<Named> {
 }
 
 fn time(args: &Args, session: &Session, inputs: &Named, seen: &mut Measured) -> kiln::Result<()> {
+    let named = |name: &str| inputs.iter().find(|(n, _)| n == name).map(|(_, d)| d.clone());
+    let ordered: Vec<Datum> = session.inputs().iter().filter_map(|i| named(&i.name)).collect();
     let start = Instant::now();
     let mut warm = 0;
     while args.warmup.map_or(start.elapsed() < WARM, |w| warm < w) {
@@ -145,9 +147,9 @@ fn time(args: &Args, session: &Session, inputs: &Named, seen: &mut Measured) -> 
         if args.iters.map_or(enough, |i| n >= i) {
             break;
         }
-        let fed = inputs.clone();
+        let fed = ordered.clone();
         let begin = Instant::now();
-        let outputs = black_box(session.run(fed));
+        let outputs = black_box(session.run_values(fed));
         let ns = begin.elapsed().as_nanos();
         outputs.map_err(|e| e.in_file(&args.model))?;
         seen.latency_ns.push(u64::try_from(ns).unwrap_or(u64::MAX));

@@ -112,7 +112,10 @@ pub(super) fn product(
     if n == 0 {
         return;
     }
-    if k == 0 || m <= FEW {
+    // Products by rows of B sum in another order than panels: with panels that are kept anyhow, a
+    // row gets the same bits however many there are.
+    let kept = b.turned && b.packed.is_some();
+    if k == 0 || m <= FEW && !kept {
         let a: Vec<f32> = (0..m * k).map(|i| a(i / k, i % k)).collect();
         match (k, b.turned) {
             (0, _) => c.fill(0.0),

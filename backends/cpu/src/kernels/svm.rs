@@ -292,9 +292,15 @@ impl Block<'_> {
                         }
                         end(isa, m.function, sum).store(&mut kernels[at..]);
                     }
+                    // As `many` sums, so that a row gets the same bits among few and among many.
                     for (l, weights) in weights.chunks_exact(VECTORS).enumerate() {
-                        let products = weights.iter().zip(&kernels).map(|(w, k)| w * k);
-                        sums[c * m.lines + l] += products.map(f64::from).sum::<f64>();
+                        let mut sum = isa.splat(0.0);
+                        for (w, k) in weights.iter().zip(&kernels) {
+                            sum = isa.splat(*k).mul_add(isa.splat(*w), sum);
+                        }
+                        let mut lanes = [0.0; VECTORS];
+                        sum.store(&mut lanes);
+                        sums[c * m.lines + l] += f64::from(lanes[0]);
                     }
                 }
             }
@@ -350,8 +356,10 @@ impl Block<'_> {
                     }
                 }
             }
-            for (kernels, sum) in kernels.iter_mut().zip(sum) {
-                *kernels = sum.map(|s| end(isa, function, s));
+            for a in 0..ABREAST {
+                for g in 0..GROUP {
+                    kernels[a][g] = end(isa, function, sum[a][g]);
+                }
             }
         }
         for (weights, sums) in weights.chunks_exact(VECTORS).zip(sums.chunks_exact_mut(wide)) {
@@ -383,13 +391,18 @@ fn step<F: Floats>(function: Function, x: F, v: F, sum: F) -> F {
 /// The kernel of a distance or a product.
 #[inline(always)]
 fn end<S: Isa>(isa: S, function: Function, sum: S::F) -> S::F {
-    let shifted = |gamma, coef0| sum.mul_add(isa.splat(gamma), isa.splat(coef0));
     match function {
         Function::Rbf { gamma } => exp(isa, sum * isa.splat(-gamma)),
-        Function::Sigmoid { gamma, coef0 } => tanh(isa, shifted(gamma, coef0)),
+        Function::Sigmoid { gamma, coef0 } => {
+            tanh(isa, sum.mul_add(isa.splat(gamma), isa.splat(coef0)))
+        }
         Function::Poly { gamma, coef0, degree } => {
-            let x = shifted(gamma, coef0);
-            (0..degree).fold(isa.splat(1.0), |y, _| y * x)
+            let x = sum.mul_add(isa.splat(gamma), isa.splat(coef0));
+            let mut y = isa.splat(1.0);
+            for _ in 0..degree {
+                y = y * x;
+            }
+            y
         }
     }
 }

@@ -110,26 +110,37 @@ impl Bits {
         let levels = &self.levels[tree.levels.clone()];
         let high = levels.len().saturating_sub(LOW);
         let tables = &self.tables[tree.tables..][..1 << high];
-        std::array::from_fn(|g| {
-            let right = |(column, threshold): (u32, f32)| {
-                let at = (column as usize * GROUP + g) * S::LANES;
-                isa.load(&tile[at..]).not_le(isa.splat(threshold))
-            };
+        let mut leaves = [isa.ints(0); GROUP];
+        for (g, leaves) in leaves.iter_mut().enumerate() {
             let mut index = isa.ints(31);
             for (i, &level) in levels.iter().rev().take(LOW).enumerate() {
-                index = index.clear(right(level), isa.ints(1 << i));
+                let right = right::<S, GROUP>(isa, level, tile, g);
+                index = index.clear(right, isa.ints(1 << i));
             }
             let mut found = [isa.ints(0); TABLES];
             for (f, t) in found.iter_mut().zip(tables) {
                 *f = index.lookup(t);
             }
             for (h, &level) in levels[..high].iter().enumerate().rev() {
-                let right = right(level);
+                let right = right::<S, GROUP>(isa, level, tile, g);
                 for i in 0..1 << h {
                     found[i] = right.pick(found[2 * i + 1], found[2 * i]);
                 }
             }
-            found[0]
-        })
+            *leaves = found[0];
+        }
+        leaves
     }
+}
+
+/// Where the answer to a question is right, in vector `g` of each column.
+#[inline(always)]
+fn right<S: Isa, const GROUP: usize>(
+    isa: S,
+    (column, threshold): (u32, f32),
+    tile: &[f32],
+    g: usize,
+) -> S::M {
+    let at = (column as usize * GROUP + g) * S::LANES;
+    isa.load(&tile[at..]).not_le(isa.splat(threshold))
 }

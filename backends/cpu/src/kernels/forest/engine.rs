@@ -296,7 +296,10 @@ impl Blocked<'_> {
                 for a in &mut at[..wide] {
                     *a = self.engine.walk.leaf(tree, *a);
                 }
-                let found = std::array::from_fn(|g| isa.load_ints(&at[g * S::LANES..]));
+                let mut found = [isa.ints(0); GROUP];
+                for (g, found) in found.iter_mut().enumerate() {
+                    *found = isa.load_ints(&at[g * S::LANES..]);
+                }
                 self.add(isa, tree, row, found, sums);
             }
         }

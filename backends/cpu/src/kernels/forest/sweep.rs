@@ -111,9 +111,13 @@ impl Sweep {
             w => self.words[w as usize - 1].end as usize,
         };
         match words {
-            [word] => self
-                .word::<S, GROUP>(isa, start..word.end as usize, tile)
-                .map(|open| open.lowest().lookup(&word.leaves)),
+            [word] => {
+                let mut found = self.word::<S, GROUP>(isa, start..word.end as usize, tile);
+                for leaves in &mut found {
+                    *leaves = leaves.lowest().lookup(&word.leaves);
+                }
+                found
+            }
             _ => self.words::<S, GROUP>(isa, start, words, tile),
         }
     }

@@ -30,6 +30,7 @@ pub(super) struct Walk<T> {
     trees: Vec<Tree>,
     /// Bits of a link that name the column.
     bits: u32,
+    columns: usize,
 }
 
 /// A tree's steps.
@@ -72,7 +73,8 @@ impl<T: Real> Walk<T> {
     /// name its steps.
     pub fn of(s: &Splits<T>, known: &dyn Fn(usize) -> u32) -> Option<Self> {
         let bits = u32::BITS - (s.columns.len().max(2) as u32 - 1).leading_zeros();
-        let mut walk = Self { steps: vec![], leaves: vec![], trees: vec![], bits };
+        let mut walk =
+            Self { steps: vec![], leaves: vec![], trees: vec![], bits, columns: s.columns.len() };
         let sides = vec![0; s.splits.len()];
         let mut builder = Builder { splits: s, known, sides, touched: vec![] };
         for &root in &s.roots {
@@ -159,6 +161,7 @@ impl<T: Real> Walk<T> {
     /// Walks one row down all trees side by side, and says of each in turn what is known of its
     /// leaf.
     pub fn across(&self, x: &[T], mut found: impl FnMut(usize, u32)) {
+        assert!(x.len() >= self.columns, "a row has a number for each column");
         for (i, trees) in self.trees.chunks(ABREAST).enumerate() {
             let mut base = [0u32; ABREAST];
             let mut at = [ROOT; ABREAST];
@@ -168,7 +171,7 @@ impl<T: Real> Walk<T> {
             // Lanes without a tree walk the first one again.
             base[trees.len()..].fill(trees[0].first);
             let depth = trees.iter().map(|t| t.depth).max().unwrap_or(0);
-            self.descend(depth, |l| base[l], &mut at, |_, c| x[c]);
+            self.descend(depth, |l| base[l], &mut at, |_, c| element(x, c));
             for (l, (at, base)) in at.into_iter().zip(base).take(trees.len()).enumerate() {
                 found(i * ABREAST + l, self.leaves[(base + at) as usize]);
             }
@@ -178,11 +181,18 @@ impl<T: Real> Walk<T> {
     /// Walks some rows down one tree side by side, from the steps in `at`, which become leaves.
     pub fn down(&self, tree: usize, x: Table<'_, T>, at: &mut [u32]) {
         let Tree { first, depth } = self.trees[tree];
+        let last = (self.columns.max(1) - 1) * x.column + (at.len().max(1) - 1) * x.row;
+        assert!(at.is_empty() || depth == 0 || last < x.data.len(), "a table has all its numbers");
         let mut rows = at.chunks_exact_mut(ABREAST);
         let mut r = 0;
         for at in &mut rows {
             let at: &mut [u32; ABREAST] = at.try_into().expect("chunks of this length");
-            self.descend(depth, |_| first, at, |l, c| x.data[c * x.column + (r + l) * x.row]);
+            self.descend(
+                depth,
+                |_| first,
+                at,
+                |l, c| element(x.data, c * x.column + (r + l) * x.row),
+            );
             r += ABREAST;
         }
         let rest = rows.into_remainder();
@@ -190,12 +200,14 @@ impl<T: Real> Walk<T> {
             let mut at = [ROOT; ABREAST];
             at[..rest.len()].copy_from_slice(rest);
             let last = rest.len() - 1;
-            let read = |l: usize, c| x.data[c * x.column + (r + l.min(last)) * x.row];
+            let read = |l: usize, c| element(x.data, c * x.column + (r + l.min(last)) * x.row);
             self.descend(depth, |_| first, &mut at, read);
             rest.copy_from_slice(&at[..rest.len()]);
         }
     }
 
+    /// Walks lane `l` from step `at[l]` of the tree that begins at step `base(l)`, until all have
+    /// arrived; `read` gives the number of a lane and a column.
     #[inline(always)]
     fn descend(
         &self,
@@ -205,13 +217,19 @@ impl<T: Real> Walk<T> {
         read: impl Fn(usize, usize) -> T,
     ) {
         let mask = (1 << self.bits) - 1;
+        for (l, at) in at.iter().enumerate() {
+            assert!(((base(l) + at) as usize) < self.steps.len(), "a walk begins at a step");
+        }
         let mut left = depth;
         while left > 0 {
             let mut moved = 0;
             for _ in 0..STRIDE.min(left) {
                 moved = 0;
                 for (l, at) in at.iter_mut().enumerate() {
-                    let step = self.steps[(base(l) + *at) as usize];
+                    // SAFETY: where walks begin was looked at above, and `Builder` links the steps
+                    // of a tree to steps of the same tree alone.
+                    #[allow(unsafe_code)]
+                    let step = unsafe { self.steps.get_unchecked((base(l) + *at) as usize) };
                     let x = read(l, (step.link & mask) as usize);
                     let below = x <= step.threshold;
                     let next = (step.link >> self.bits) + u32::from(!below);
@@ -224,6 +242,20 @@ impl<T: Real> Walk<T> {
                 break;
             }
         }
+    }
+}
+
+/// An element of which callers have made sure.
+///
+/// # Panics
+/// In tests, where it is not there.
+#[inline(always)]
+fn element<T: Real>(x: &[T], i: usize) -> T {
+    debug_assert!(i < x.len());
+    // SAFETY: the callers have compared the greatest index that they form with the length.
+    #[allow(unsafe_code)]
+    unsafe {
+        *x.get_unchecked(i)
     }
 }
 
