@@ -27,6 +27,8 @@ pub enum Integers<'a> {
     I64(&'a mut [i64]),
     /// Scores in double precision.
     F64(&'a mut [f64]),
+    /// Truth values.
+    Bool(&'a mut [bool]),
     /// Labels.
     Strings(&'a mut [String]),
 }
@@ -96,6 +98,8 @@ pub(crate) const FLOATS: &[DType] = &[DType::F32];
 pub(crate) const BYTES: &[DType] = &[DType::F32, DType::U8, DType::I8, DType::I32];
 /// Labels and scores.
 pub(crate) const LABELS: &[DType] = &[DType::F32, DType::F64, DType::I64, DType::String];
+/// Truth values.
+pub(crate) const TRUTHS: &[DType] = &[DType::Bool];
 
 /// A row of the kernel table.
 pub struct Row {

@@ -23,6 +23,7 @@ mod rotary;
 mod softmax;
 mod steps;
 mod svm;
+mod table;
 mod tabular;
 mod tiles;
 mod widest;
@@ -52,6 +53,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         forest::ROWS,
         svm::ROWS,
         distance::ROWS,
+        table::ROWS,
     ];
     all.into_iter().flatten()
 }

@@ -192,7 +192,7 @@ fn span<S: Isa, const R: usize, const V: usize>(
             let x = isa.splat(x[r][c]);
             for v in 0..V {
                 let d = x - of[v];
-                sums[r][v] = d.mul_add(d, sums[r][v]);
+                sums[r][v] = sums[r][v] + d * d;
             }
         }
     }
