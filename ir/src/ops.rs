@@ -53,6 +53,7 @@ pub mod max_unpool;
 mod mersenne;
 pub mod moe;
 pub mod murmur_hash;
+pub mod neighbours;
 pub mod ngram;
 pub mod nms;
 pub mod optional;
@@ -166,6 +167,7 @@ families! {
     unique: Unique, NonZero;
     einsum: Einsum;
     linalg: Linalg;
+    neighbours: Neighbours;
     solve: Solve;
     random: Random;
     rotary: RotaryEmbedding;
@@ -196,6 +198,7 @@ impl Op {
             Op::IntegerProduct(product) => product.expansion(operands).ok(),
             Op::RankForest(forest) => forest.expansion(operands).ok(),
             Op::SkipNorm(norm) => norm.expansion(operands).ok(),
+            Op::Neighbours(op) => op.expansion(operands).ok(),
             Op::Region(region) => Some((**region.body()).clone()),
             _ => None,
         }

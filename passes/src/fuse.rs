@@ -7,6 +7,7 @@ pub mod conv_bn;
 pub mod matmul_act;
 pub mod matmul_add;
 pub mod matmul_affine;
+pub mod neighbours;
 
 use kiln_ir::Rewrite;
 
@@ -20,5 +21,6 @@ pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(matmul_add::MatMulAdd),
         Box::new(matmul_affine::MatMulAffine),
         Box::new(matmul_act::MatMulAct),
+        Box::new(neighbours::Neighbours),
     ]
 }

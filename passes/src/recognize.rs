@@ -7,6 +7,7 @@ pub mod norm;
 pub mod norm_affine;
 pub mod reduction;
 pub mod rotary;
+pub mod scan_distance;
 pub mod softmax;
 pub mod space_to_depth;
 
@@ -24,5 +25,6 @@ pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(rotary::Rotary::new()),
         Box::new(lp_norm::LpNorm::new()),
         Box::new(space_to_depth::SpaceToDepth),
+        Box::new(scan_distance::ScanDistance),
     ]
 }

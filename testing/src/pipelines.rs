@@ -1,7 +1,9 @@
 //! Pipelines made up from a seed: tables, what is done to their columns, and the classical models
 //! that read them.
 
-use kiln_ir::{Attrs, Dim, Graph, Type, Value};
+use std::sync::Arc;
+
+use kiln_ir::{Attrs, Dim, Graph, Type, Value, text};
 use kiln_tensor::{DType, Tensor};
 
 use crate::random::Maker;
@@ -36,7 +38,7 @@ type Step = fn(&mut Pipeline, Value, usize) -> Option<Value>;
 
 const STEPS: &[Step] = &[
     scaled, scaled, moved, imputed, binarized, picked, joined, linear, kernel, product, forest,
-    forest, classes, voted, encoded, labelled, hot, hot, narrow,
+    forest, classes, voted, encoded, labelled, hot, hot, narrow, nearest,
 ];
 
 struct Pipeline {
@@ -330,6 +332,34 @@ fn narrow(p: &mut Pipeline, x: Value, n: usize) -> Option<Value> {
     let one = p.m.random.usize(..n) as i64;
     let first = p.m.ints(&[one]);
     let y = p.m.node("Gather", &[made?, first], Attrs::default().with("axis", 1i64));
+    p.end(y)
+}
+
+/// The nearest rows of a table, as exporters write them.
+fn nearest(p: &mut Pipeline, x: Value, n: usize) -> Option<Value> {
+    let square = match p.m.random.u8(..3) {
+        0 => "y = ReduceSumSquare(d, e) {keepdims=0}",
+        1 => "p = Pow(d, two)\ny = ReduceSum(p, e) {keepdims=0}",
+        _ => "p = Mul(d, d)\ny = ReduceSum(p, e) {keepdims=0}",
+    };
+    let step = format!(
+        "s: f32[a,b]\nn: f32[b]\ne = i64[1]{{1}}\ntwo = f32[]{{2.0}}\nd = Sub(s, n)\n{square}\n\
+         o = Identity(s)\nreturn o, y"
+    );
+    let attrs = Attrs::default()
+        .with("num_scan_inputs", 1i64)
+        .with("body", Arc::new(text::parse(&step).ok()?));
+    let table = p.numbers(5 * n);
+    let table = p.m.constant(Tensor::from_vec(&[5, n], table).ok()?);
+    let columns = p.m.node("Scan", &[x, table], attrs)?.node.out(1);
+    let mut d = p.m.node("Transpose", &[columns], Attrs::default().with("perm", vec![1i64, 0]))?;
+    if p.m.random.bool() {
+        d = p.m.plain("Sqrt", &[d])?;
+    }
+    let k = p.m.random.i64(1..=3);
+    let k = p.m.ints(&[k]);
+    let y = p.m.node("TopK", &[d, k], Attrs::default().with("largest", 0i64));
+    let y = y.map(|y| if p.m.random.bool() { y } else { y.node.out(1) });
     p.end(y)
 }
 

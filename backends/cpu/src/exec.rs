@@ -48,11 +48,11 @@ fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Compiled {
     /// Prepares a kernel for every node that a row takes.
     pub fn new(graph: Arc<Graph>, pool: Arc<ThreadPool>) -> Result<Self> {
-        // The arena holds nothing but f32.
         let prepare = |id: NodeId| {
             let first = elements(&graph, id.first())?;
-            let others = graph.outputs_of(id).skip(1);
-            if !others.into_iter().all(|v| is_f32(&graph, v) || !graph.is_read(v)) {
+            let mut others = graph.outputs_of(id).skip(1);
+            let fits = |v| is_f32(&graph, v) || elements(&graph, v) == Some(DType::I64);
+            if !others.all(|v| fits(v) || !graph.is_read(v)) {
                 return None;
             }
             rows().filter(|row| row.firsts.contains(&first)).find_map(|row| {
@@ -231,6 +231,7 @@ impl Run<'_> {
                 Some(DType::I32) => Elements::I32(self.cx.zeros(&shape)?),
                 Some(DType::I64) => Elements::I64(self.cx.zeros(&shape)?),
                 Some(DType::F64) => Elements::F64(self.cx.zeros(&shape)?),
+                Some(DType::Bool) => Elements::Bool(self.cx.zeros(&shape)?),
                 Some(DType::String) => {
                     let n = self.cx.numel(DType::String, &shape)?;
                     Elements::Strings(vec![String::new(); n])
@@ -316,6 +317,7 @@ enum Elements {
     I32(Vec<i32>),
     I64(Vec<i64>),
     F64(Vec<f64>),
+    Bool(Vec<bool>),
     Strings(Vec<String>),
 }
 
@@ -329,6 +331,7 @@ impl Elements {
             Elements::I32(x) => (&mut [], Some(Integers::I32(x))),
             Elements::I64(x) => (&mut [], Some(Integers::I64(x))),
             Elements::F64(x) => (&mut [], Some(Integers::F64(x))),
+            Elements::Bool(x) => (&mut [], Some(Integers::Bool(x))),
             Elements::Strings(x) => (&mut [], Some(Integers::Strings(x))),
         }
     }
@@ -341,6 +344,7 @@ impl Elements {
             Elements::I32(x) => Tensor::from_vec(shape, x)?,
             Elements::I64(x) => Tensor::from_vec(shape, x)?,
             Elements::F64(x) => Tensor::from_vec(shape, x)?,
+            Elements::Bool(x) => Tensor::from_vec(shape, x)?,
             Elements::Strings(x) => Tensor::from_strings(shape, x)?,
         })
     }

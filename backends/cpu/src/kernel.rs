@@ -15,7 +15,7 @@ pub struct Operand<'a> {
     pub other: Option<&'a Tensor>,
 }
 
-/// A first result whose elements are no `f32`.
+/// A result whose elements are no `f32`.
 pub enum Integers<'a> {
     /// Unsigned bytes.
     U8(&'a mut [u8]),
@@ -27,6 +27,8 @@ pub enum Integers<'a> {
     I64(&'a mut [i64]),
     /// Scores in double precision.
     F64(&'a mut [f64]),
+    /// Truth values.
+    Bool(&'a mut [bool]),
     /// Labels.
     Strings(&'a mut [String]),
 }
@@ -50,7 +52,7 @@ pub struct Args<'a> {
     pub shape: &'a [usize],
     /// The first result; holds the first operand where the kernel runs in place, else anything.
     pub out: &'a mut [f32],
-    /// The first result where its elements are no `f32`: then `out` is empty.
+    /// The first result whose elements are no `f32`; its floats, in `out` or `more`, are empty.
     pub integers: Option<Integers<'a>>,
     /// Shape and elements of the other results; `None` where nothing reads one.
     pub more: Vec<Option<(&'a [usize], &'a mut [f32])>>,
@@ -96,6 +98,8 @@ pub(crate) const FLOATS: &[DType] = &[DType::F32];
 pub(crate) const BYTES: &[DType] = &[DType::F32, DType::U8, DType::I8, DType::I32];
 /// Labels and scores.
 pub(crate) const LABELS: &[DType] = &[DType::F32, DType::F64, DType::I64, DType::String];
+/// Truth values.
+pub(crate) const TRUTHS: &[DType] = &[DType::Bool];
 
 /// A row of the kernel table.
 pub struct Row {
@@ -109,7 +113,7 @@ pub struct Row {
     pub in_place: bool,
     /// The types that the first result may have.
     pub firsts: &'static [DType],
-    /// Makes it ready for a node; `None` where it does not take the node. Outputs that are read
-    /// must be `f32`, but for the first, which has one of `firsts`.
+    /// Makes it ready for a node; `None` where it does not take the node. The first output has
+    /// one of `firsts`; others that are read are `f32` or `i64`.
     pub prepare: fn(&Graph, NodeId) -> Option<Box<dyn Kernel>>,
 }

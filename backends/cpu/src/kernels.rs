@@ -4,6 +4,7 @@ mod attention;
 mod conv;
 mod conv_integer;
 mod depthwise;
+mod distance;
 mod elementwise;
 mod forest;
 mod gemm;
@@ -15,6 +16,7 @@ mod math;
 mod matmul;
 mod matmul_integer;
 mod movement;
+mod nearest;
 mod norm;
 mod pool;
 mod preprocess;
@@ -24,6 +26,7 @@ mod rotary;
 mod softmax;
 mod steps;
 mod svm;
+mod table;
 mod tabular;
 mod tiles;
 mod widest;
@@ -57,6 +60,8 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         preprocess::ROWS,
         labels::ROWS,
         svm::ROWS,
+        distance::ROWS,
+        table::ROWS,
     ];
     all.into_iter().flatten()
 }

@@ -166,10 +166,10 @@ impl Look<'_> {
 
 /// The element type of a tensor of known rank that kernels make.
 pub(crate) fn elements(g: &Graph, v: Value) -> Option<DType> {
-    use DType::{F32, F64, I8, I32, I64, String, U8};
+    use DType::{Bool, F32, F64, I8, I32, I64, String, U8};
     match g.ty(v) {
         Type::Tensor(t) if t.shape.is_some() => {
-            [F32, F64, I8, I32, I64, String, U8].contains(&t.dtype).then_some(t.dtype)
+            [Bool, F32, F64, I8, I32, I64, String, U8].contains(&t.dtype).then_some(t.dtype)
         }
         _ => None,
     }

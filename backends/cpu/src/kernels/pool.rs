@@ -38,6 +38,7 @@ fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let x = g.input_of(id, 0)?;
     let max = matches!(op.kind, PoolKind::Max { .. });
     let takes = (is_f32(g, x) || max && is_byte(g, Some(x)))
+        && !g.outputs_of(id).skip(1).any(|v| g.is_read(v))
         && (3..=4).contains(&g.ty(x).rank()?)
         && matches!(op.kind, PoolKind::Max { .. } | PoolKind::Average { .. });
     takes.then(|| Box::new(op.clone()) as Box<dyn Kernel>)

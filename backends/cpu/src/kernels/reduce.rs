@@ -24,6 +24,8 @@ pub(super) static ROWS: &[Row] = &[
             "a = i64[1]{-1}\ny = ReduceSum(x: f32[7,5000], a)\nreturn y",
             "a = i64[2]{1,2}\ny = ReduceMean(x: f32[3,4,5,70], a) {keepdims=0}\nreturn y",
             "a = i64[1]{0}\ny = ReduceMax(x: f32[300,9], a)\nz = ReduceMin(x, a)\nreturn y, z",
+            "a = i64[1]{1}\ny = ReduceSumSquare(x: f32[35,28], a)\nz = ReduceMax(v: f32[5,0,3])\n\
+             w = ReduceMean(x, a)\nreturn y, w",
             "y = ReduceL2(x: f32[6,5])\nz = ReduceL1(x)\nreturn y, z",
             "a = i64[1]{1}\ny = ReduceSumSquare(x: f32[2,600,3], a)\nreturn y",
             "a = i64[1]{1}\ny = ReduceMax(x: f32[2,40], a)\nreturn y",
@@ -176,6 +178,10 @@ fn fold_text(step: Step, x: &[f32], fma: impl Fma) -> f32 {
 const BLOCK: usize = 4096;
 /// Rows whose sums are kept in `f32`.
 const ROWS_OF_COLUMNS: usize = 64;
+/// Rows of so many elements are taken side by side.
+const SHORT: usize = 64;
+/// Rows side by side.
+const ABREAST: usize = 16;
 /// Elements that one thread takes at a time.
 const JOB: usize = 1 << 15;
 
@@ -193,6 +199,21 @@ impl Fold {
         let start = f64::from(step.start());
         let all = x.chunks(BLOCK).fold(start, |a, x| step.join(a, fold(step, x)));
         self.finish(all, x.len())
+    }
+
+    /// Rows of few elements, some side by side.
+    fn short(&self, x: &[f32], y: &mut [f32], n: usize) {
+        let step = Step::of(self.kind);
+        for (i, y) in y.chunks_mut(ABREAST).enumerate() {
+            let x = &x[i * ABREAST * n..][..y.len() * n];
+            let mut all = [step.start(); ABREAST];
+            let mut column = [0.0; ABREAST];
+            for c in 0..n {
+                column.iter_mut().zip(x[c..].iter().step_by(n)).for_each(|(to, x)| *to = *x);
+                take(step, &mut all, &column);
+            }
+            y.iter_mut().zip(all).for_each(|(y, a)| *y = self.finish(f64::from(a), n));
+        }
     }
 
     fn columns(&self, x: &[f32], y: &mut [f32]) {
@@ -219,9 +240,11 @@ impl Kernel for Fold {
         if inner == 1 {
             let rows = (JOB / n.max(1)).max(1);
             team::each(args.out.chunks_mut(rows).enumerate(), |(q, y)| {
-                for (r, y) in y.iter_mut().enumerate() {
-                    *y = self.row(&x[(q * rows + r) * n..][..n]);
+                let x = &x[q * rows * n..][..y.len() * n];
+                if n <= SHORT {
+                    return self.short(x, y, n);
                 }
+                y.iter_mut().zip(x.chunks_exact(n)).for_each(|(y, x)| *y = self.row(x));
             });
         } else {
             let each = |(i, y): (usize, &mut [f32])| {
