@@ -81,12 +81,16 @@ impl<T: Real> Engine<T> {
     ) {
         let mut votes = Votes::new(e.forest.targets, self.wide);
         let mut row = vec![T::NAN; self.columns.len()];
+        let mut known = vec![0; self.walk.trees()];
         for (r, x) in x.chunks_exact(width.max(1)).enumerate() {
             for (to, c) in row.iter_mut().zip(&self.columns) {
                 *to = read(x, *c);
             }
             let mut sums = self.tally.begin(e, self.wide, 1);
-            self.walk.across(&row, |tree, known| self.tally.add(e, &mut sums, tree, 0, known));
+            self.walk.across(&row, &mut known);
+            for (tree, known) in known.iter().enumerate() {
+                self.tally.add(e, &mut sums, tree, 0, std::slice::from_ref(known));
+            }
             votes.reset();
             self.tally.votes(&sums, 0, &mut votes);
             done(r, &mut votes);
@@ -114,9 +118,8 @@ impl<T: Real> Engine<T> {
         for tree in 0..self.walk.trees() {
             at.fill(ROOT);
             self.walk.down(tree, table, &mut at);
-            for (row, &at) in at.iter().enumerate() {
-                self.tally.add(e, &mut sums, tree, row, self.walk.leaf(tree, at));
-            }
+            at.iter_mut().for_each(|at| *at = self.walk.leaf(tree, *at));
+            self.tally.add(e, &mut sums, tree, 0, &at);
         }
         self.end(e, &sums, rows, &mut done);
     }
@@ -350,8 +353,6 @@ impl Blocked<'_> {
             v.store(&mut known[g * S::LANES..]);
         }
         // Rows that only fill a tile up have no scores to read, but places for them.
-        for (r, &known) in known[..GROUP * S::LANES].iter().enumerate() {
-            self.engine.tally.add(self.e, sums, tree, row + r, known);
-        }
+        self.engine.tally.add(self.e, sums, tree, row, &known[..GROUP * S::LANES]);
     }
 }

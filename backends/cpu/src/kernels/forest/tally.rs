@@ -61,20 +61,31 @@ impl Tally {
         }
     }
 
-    /// Adds the votes of the leaf that a row reaches in a tree.
-    pub fn add(&self, e: &Ensemble, sums: &mut Sums, tree: usize, row: usize, known: u32) {
+    /// Adds the votes of the leaves that some rows, from `row` on, reach in a tree.
+    pub fn add(&self, e: &Ensemble, sums: &mut Sums, tree: usize, row: usize, known: &[u32]) {
         match (self, sums) {
             (Tally::One { targets }, Sums::ByTarget { rows, sums }) => {
-                sums[targets[tree] as usize * *rows + row] += f32::from_bits(known);
+                let sums = sums[targets[tree] as usize * *rows + row..].iter_mut();
+                sums.zip(known).for_each(|(s, known)| *s += f32::from_bits(*known));
             }
             (Tally::Every { weights }, Sums::ByRow(sums)) => {
-                let k = e.forest.targets;
-                let votes = &weights[known as usize * k..][..k];
-                sums[row * k..][..k].iter_mut().zip(votes).for_each(|(s, w)| *s += w);
+                let sums = &mut sums[row * e.forest.targets..];
+                match e.forest.targets {
+                    2 => add_each::<2>(weights, sums, known),
+                    3 => add_each::<3>(weights, sums, known),
+                    k => {
+                        for (sums, known) in sums.chunks_exact_mut(k).zip(known) {
+                            let votes = &weights[*known as usize * k..][..k];
+                            sums.iter_mut().zip(votes).for_each(|(s, w)| *s += w);
+                        }
+                    }
+                }
             }
             (_, Sums::Votes(rows)) => {
-                let votes = e.forest.leaves.at(known as usize);
-                votes.iter().for_each(|&v| rows[row].add(e.aggregate, v));
+                for (row, known) in rows[row..].iter_mut().zip(known) {
+                    let votes = e.forest.leaves.at(*known as usize);
+                    votes.iter().for_each(|&v| row.add(e.aggregate, v));
+                }
             }
             // `begin` made the sums for these votes.
             _ => {}
@@ -98,6 +109,15 @@ impl Tally {
             (_, Sums::Votes(rows)) => out.clone_from(&rows[row]),
             _ => {}
         }
+    }
+}
+
+/// Adds a leaf's `K` weights to each row's `K` sums.
+fn add_each<const K: usize>(weights: &[f32], sums: &mut [f32], known: &[u32]) {
+    let (weights, _) = weights.as_chunks::<K>();
+    let (sums, _) = sums.as_chunks_mut::<K>();
+    for (sums, known) in sums.iter_mut().zip(known) {
+        sums.iter_mut().zip(&weights[*known as usize]).for_each(|(s, w)| *s += w);
     }
 }
 

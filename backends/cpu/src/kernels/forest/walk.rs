@@ -28,6 +28,8 @@ pub(super) struct Walk<T> {
     /// What is known of the leaf of each step that is one.
     leaves: Vec<u32>,
     trees: Vec<Tree>,
+    /// The trees, shallow ones first.
+    by_depth: Vec<u32>,
     /// Bits of a link that name the column.
     bits: u32,
     columns: usize,
@@ -73,13 +75,21 @@ impl<T: Real> Walk<T> {
     /// name its steps.
     pub fn of(s: &Splits<T>, known: &dyn Fn(usize) -> u32) -> Option<Self> {
         let bits = u32::BITS - (s.columns.len().max(2) as u32 - 1).leading_zeros();
-        let mut walk =
-            Self { steps: vec![], leaves: vec![], trees: vec![], bits, columns: s.columns.len() };
+        let mut walk = Self {
+            steps: vec![],
+            leaves: vec![],
+            trees: vec![],
+            by_depth: vec![],
+            bits,
+            columns: s.columns.len(),
+        };
         let sides = vec![0; s.splits.len()];
         let mut builder = Builder { splits: s, known, sides, touched: vec![] };
         for &root in &s.roots {
             builder.tree(&mut walk, root)?;
         }
+        walk.by_depth = (0..walk.trees.len() as u32).collect();
+        walk.by_depth.sort_by_key(|&t| walk.trees[t as usize].depth);
         Some(walk)
     }
 
@@ -158,22 +168,22 @@ impl<T: Real> Walk<T> {
         ends.into_iter().map(|(_, at)| at).chain(done).collect()
     }
 
-    /// Walks one row down all trees side by side, and says of each in turn what is known of its
-    /// leaf.
-    pub fn across(&self, x: &[T], mut found: impl FnMut(usize, u32)) {
+    /// Walks one row down all trees, those of like depth side by side; `out` gets what is known of
+    /// each tree's leaf.
+    pub fn across(&self, x: &[T], out: &mut [u32]) {
         assert!(x.len() >= self.columns, "a row has a number for each column");
-        for (i, trees) in self.trees.chunks(ABREAST).enumerate() {
+        for trees in self.by_depth.chunks(ABREAST) {
             let mut base = [0u32; ABREAST];
             let mut at = [ROOT; ABREAST];
             for (b, t) in base.iter_mut().zip(trees) {
-                *b = t.first;
+                *b = self.trees[*t as usize].first;
             }
             // Lanes without a tree walk the first one again.
-            base[trees.len()..].fill(trees[0].first);
-            let depth = trees.iter().map(|t| t.depth).max().unwrap_or(0);
+            base[trees.len()..].fill(self.trees[trees[0] as usize].first);
+            let depth = trees.last().map_or(0, |t| self.trees[*t as usize].depth);
             self.descend(depth, |l| base[l], &mut at, |_, c| element(x, c));
-            for (l, (at, base)) in at.into_iter().zip(base).take(trees.len()).enumerate() {
-                found(i * ABREAST + l, self.leaves[(base + at) as usize]);
+            for ((tree, at), base) in trees.iter().zip(at).zip(base) {
+                out[*tree as usize] = self.leaves[(base + at) as usize];
             }
         }
     }
