@@ -58,7 +58,7 @@ fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let engine = match x.dtype {
         DType::F32 => {
             let engine = Engine::of(e, e.forest.wide)?;
-            let tiles = engine.tiles(Level::best(), None);
+            let tiles = engine.tiles(e, Level::best(), None);
             Trees::Narrow(engine, tiles)
         }
         DType::F64 | DType::I32 | DType::I64 => {
@@ -83,7 +83,7 @@ impl OneTactic {
     pub fn new(op: &TreeEnsemble, tactic: TreeTactic, level: Level) -> Option<Self> {
         let e = op.ensemble();
         let engine = Engine::of(e, e.forest.wide)?;
-        let tiles = engine.tiles(level, Some(tactic));
+        let tiles = engine.tiles(e, level, Some(tactic));
         Some(Self { op: op.clone(), engine, tiles })
     }
 
@@ -288,7 +288,7 @@ mod tests {
             use TreeTactic::{Bits, Sweep, Top, Walk};
             let tactics = [None, Some(Bits), Some(Sweep), Some(Top), Some(Walk)];
             for (&level, only) in Level::all().iter().flat_map(|l| tactics.map(|t| (l, t))) {
-                let tiles = narrow.tiles(level, only);
+                let tiles = narrow.tiles(e, level, only);
                 let got = scores(&|done| narrow.block(e, &tiles, &data, FEATURES, done));
                 assert_eq!(got, want, "{seed} {level:?} {only:?}");
             }

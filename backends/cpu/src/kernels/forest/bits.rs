@@ -60,6 +60,7 @@ pub(super) fn questions(walk: &Walk<f32>, tree: usize) -> Option<Vec<Question>> 
 pub(super) struct Tree {
     levels: Range<usize>,
     tables: usize,
+    pub targets: usize,
 }
 
 impl Tree {
@@ -70,12 +71,20 @@ impl Tree {
 }
 
 impl Bits {
-    /// Adds a tree, where it asks few questions.
-    pub fn add(&mut self, walk: &Walk<f32>, tree: usize) -> Option<Tree> {
+    /// Adds a tree, where it asks few questions. For each of some targets, `value` says what
+    /// running gives for what is known of a leaf.
+    pub fn add(
+        &mut self,
+        walk: &Walk<f32>,
+        tree: usize,
+        targets: usize,
+        value: &dyn Fn(u32, usize) -> u32,
+    ) -> Option<Tree> {
         let levels = questions(walk, tree)?;
         let made = Tree {
             levels: self.levels.len()..self.levels.len() + levels.len(),
             tables: self.tables.len(),
+            targets,
         };
         // The leaf for some answers, whether any number gives them or not: bit `i` is set where
         // the answer to the question `i` from the last is left.
@@ -89,26 +98,30 @@ impl Bits {
             walk.leaf(tree, at)
         };
         let high = levels.len().saturating_sub(LOW);
-        for high_right in 0..1 << high {
+        for (target, right) in (0..targets).flat_map(|t| (0..1 << high).map(move |r| (t, r))) {
             // Tables stand in the order of answers to the first questions, left before right.
-            let answers = !high_right & ((1 << high) - 1);
-            self.tables.push(std::array::from_fn(|low| leaf(answers << LOW | low)));
+            let left = !right & ((1 << high) - 1);
+            let table = std::array::from_fn(|low| value(leaf(left << LOW | low), target));
+            self.tables.push(table);
         }
         self.levels.extend(levels.iter().map(|&(column, t)| (column, f32::from_bits(t))));
         Some(made)
     }
 
-    /// What is known of the leaves of `GROUP` vectors of rows, which are the columns of a tile.
+    /// The values for a target of the leaves of `GROUP` vectors of rows, which are the columns of
+    /// a tile.
     #[inline(always)]
     pub fn run<S: Isa, const GROUP: usize>(
         &self,
         isa: S,
         tree: &Tree,
+        target: usize,
         tile: &[f32],
     ) -> [S::I; GROUP] {
         let levels = &self.levels[tree.levels.clone()];
         let (high, low) = levels.split_at(levels.len().saturating_sub(LOW));
-        let tables = &self.tables[tree.tables..][..1 << high.len()];
+        let tables = tree.tables + (target << high.len());
+        let tables = &self.tables[tables..][..1 << high.len()];
         let mut index = [isa.ints(31); GROUP];
         for (i, &(column, threshold)) in low.iter().rev().enumerate() {
             let (threshold, bit) = (isa.splat(threshold), isa.ints(1 << i));

@@ -147,7 +147,7 @@ fn read<T: Real>(x: &[T], c: Column) -> T {
 
 impl Engine<f32> {
     /// The tactics that suit the trees best on some instruction set, or `only` one of them.
-    pub fn tiles(&self, level: Level, only: Option<TreeTactic>) -> Tiles {
+    pub fn tiles(&self, e: &Ensemble, level: Level, only: Option<TreeTactic>) -> Tiles {
         let mut tiles = Tiles {
             sweep: Sweep::default(),
             bits: Bits::default(),
@@ -157,7 +157,7 @@ impl Engine<f32> {
         };
         let mut bytes = 0;
         for tree in 0..self.walk.trees() {
-            let (tactic, size) = self.tactic(&mut tiles, tree, only);
+            let (tactic, size) = self.tactic(e, &mut tiles, tree, only);
             if bytes + size > TREES && bytes > 0 {
                 tiles.blocks.push(tree);
                 bytes = 0;
@@ -171,7 +171,13 @@ impl Engine<f32> {
 
     /// Makes a tree ready for the tactic that costs least, or for `only`; returns the bytes that it
     /// reads, too.
-    fn tactic(&self, tiles: &mut Tiles, tree: usize, only: Option<TreeTactic>) -> (Tactic, usize) {
+    fn tactic(
+        &self,
+        e: &Ensemble,
+        tiles: &mut Tiles,
+        tree: usize,
+        only: Option<TreeTactic>,
+    ) -> (Tactic, usize) {
         let shape = self.walk.shape(tree);
         let costs = self.costs(&shape, tree, tiles.level);
         let cheapest = || costs.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
@@ -179,13 +185,17 @@ impl Engine<f32> {
         // Branches that meet again are swept each time, which may be very often.
         let only = only.filter(|t| *t != TreeTactic::Sweep || shape.splits < SHOWN);
         match only.or_else(|| cheapest().map(|c| c.0)) {
-            Some(TreeTactic::Bits) => match tiles.bits.add(&self.walk, tree) {
-                Some(bits) => {
-                    let size = 128 << bits.levels().saturating_sub(5);
-                    (Tactic::Bits(bits), size)
+            Some(TreeTactic::Bits) => {
+                let targets = if self.tally.is_few(e) { e.forest.targets } else { 1 };
+                let value = |known, t| self.tally.weight(e, known, t).map_or(known, f32::to_bits);
+                match tiles.bits.add(&self.walk, tree, targets, &value) {
+                    Some(bits) => {
+                        let size = targets * (128 << bits.levels().saturating_sub(5));
+                        (Tactic::Bits(bits), size)
+                    }
+                    None => (Tactic::Walk, size),
                 }
-                None => (Tactic::Walk, size),
-            },
+            }
             Some(TreeTactic::Sweep) => {
                 let known = |at| self.walk.leaf(tree, at);
                 let swept = tiles.sweep.add(&self.walk, tree, &|_| false, &known);
@@ -307,8 +317,14 @@ impl Blocked<'_> {
         let wide = GROUP * S::LANES;
         match &tiles.tactics[tree] {
             Tactic::Bits(t) => {
-                let found = tiles.bits.run::<S, GROUP>(isa, t, tile);
-                self.add(isa, tree, row, found, sums);
+                if t.targets == 1 && !self.engine.tally.is_few(self.e) {
+                    let found = tiles.bits.run::<S, GROUP>(isa, t, 0, tile);
+                    return self.add(isa, tree, row, found, sums);
+                }
+                for target in 0..t.targets {
+                    let found = tiles.bits.run::<S, GROUP>(isa, t, target, tile);
+                    add_weights::<S, GROUP>(isa, target, row, found, sums);
+                }
             }
             Tactic::Sweep(t) => {
                 let found = tiles.sweep.run::<S, GROUP>(isa, t, tile);
@@ -338,15 +354,8 @@ impl Blocked<'_> {
 
     #[inline(always)]
     fn add<S: Isa>(&self, isa: S, tree: usize, row: usize, found: [S::I; GROUP], sums: &mut Sums) {
-        if let (Tally::One { targets }, Sums::ByTarget { rows, sums }) =
-            (&self.engine.tally, &mut *sums)
-        {
-            let sums = &mut sums[targets[tree] as usize * *rows + row..][..GROUP * S::LANES];
-            for (g, weight) in found.into_iter().enumerate() {
-                let old = isa.load(&sums[g * S::LANES..]);
-                (old + weight.bits()).store(&mut sums[g * S::LANES..]);
-            }
-            return;
+        if let Tally::One { targets } = &self.engine.tally {
+            return add_weights::<S, GROUP>(isa, targets[tree] as usize, row, found, sums);
         }
         let mut known = [0; WIDEST];
         for (g, v) in found.into_iter().enumerate() {
@@ -354,5 +363,22 @@ impl Blocked<'_> {
         }
         // Rows that only fill a tile up have no scores to read, but places for them.
         self.engine.tally.add(self.e, sums, tree, row, &known[..GROUP * S::LANES]);
+    }
+}
+
+/// Adds weights to the sums that rows have for a target.
+#[inline(always)]
+fn add_weights<S: Isa, const GROUP: usize>(
+    isa: S,
+    target: usize,
+    row: usize,
+    weights: [S::I; GROUP],
+    sums: &mut Sums,
+) {
+    let Sums::ByTarget { rows, sums } = sums else { return };
+    let sums = &mut sums[target * *rows + row..][..GROUP * S::LANES];
+    for (g, weight) in weights.into_iter().enumerate() {
+        let old = isa.load(&sums[g * S::LANES..]);
+        (old + weight.bits()).store(&mut sums[g * S::LANES..]);
     }
 }

@@ -2,6 +2,9 @@
 
 use kiln_ir::ops::forest::{Aggregate, Ensemble, Forest, Next, Votes};
 
+/// Targets that have their sums apart, so that rows are side by side.
+const FEW: usize = 4;
+
 /// How leaves vote.
 #[derive(Debug)]
 pub(super) enum Tally {
@@ -51,11 +54,28 @@ impl Tally {
         }
     }
 
+    /// The weight of a leaf for a target, where leaves vote for every one of a few.
+    pub fn weight(&self, e: &Ensemble, known: u32, target: usize) -> Option<f32> {
+        let k = e.forest.targets;
+        match self {
+            Tally::Every { weights } if k <= FEW => Some(weights[known as usize * k + target]),
+            _ => None,
+        }
+    }
+
+    /// Whether leaves vote for every one of a few targets.
+    pub fn is_few(&self, e: &Ensemble) -> bool {
+        matches!(self, Tally::Every { .. }) && e.forest.targets <= FEW
+    }
+
     /// No votes yet, for some rows.
     pub fn begin(&self, e: &Ensemble, wide: bool, rows: usize) -> Sums {
         let targets = e.forest.targets;
         match self {
             Tally::One { .. } => Sums::ByTarget { rows, sums: vec![0.0; targets * rows] },
+            Tally::Every { .. } if targets <= FEW => {
+                Sums::ByTarget { rows, sums: vec![0.0; targets * rows] }
+            }
             Tally::Every { .. } => Sums::ByRow(vec![0.0; targets * rows]),
             Tally::Any => Sums::Votes(vec![Votes::new(targets, wide); rows]),
         }
@@ -68,17 +88,18 @@ impl Tally {
                 let sums = sums[targets[tree] as usize * *rows + row..].iter_mut();
                 sums.zip(known).for_each(|(s, known)| *s += f32::from_bits(*known));
             }
+            (Tally::Every { weights }, Sums::ByTarget { rows, sums }) => {
+                let k = e.forest.targets;
+                for (t, sums) in sums.chunks_exact_mut(*rows).enumerate() {
+                    let votes = known.iter().map(|known| weights[*known as usize * k + t]);
+                    sums[row..].iter_mut().zip(votes).for_each(|(s, w)| *s += w);
+                }
+            }
             (Tally::Every { weights }, Sums::ByRow(sums)) => {
-                let sums = &mut sums[row * e.forest.targets..];
-                match e.forest.targets {
-                    2 => add_each::<2>(weights, sums, known),
-                    3 => add_each::<3>(weights, sums, known),
-                    k => {
-                        for (sums, known) in sums.chunks_exact_mut(k).zip(known) {
-                            let votes = &weights[*known as usize * k..][..k];
-                            sums.iter_mut().zip(votes).for_each(|(s, w)| *s += w);
-                        }
-                    }
+                let k = e.forest.targets;
+                for (sums, known) in sums[row * k..].chunks_exact_mut(k).zip(known) {
+                    let votes = &weights[*known as usize * k..][..k];
+                    sums.iter_mut().zip(votes).for_each(|(s, w)| *s += w);
                 }
             }
             (_, Sums::Votes(rows)) => {
@@ -101,23 +122,18 @@ impl Tally {
                 out.scores.iter_mut().zip(of_row).for_each(|(o, s)| *o = f64::from(*s));
                 targets.iter().for_each(|&t| out.seen[t as usize] = true);
             }
+            (_, Sums::ByTarget { rows, sums }) => {
+                let of_row = sums[row..].iter().step_by((*rows).max(1));
+                out.scores.iter_mut().zip(of_row).for_each(|(o, s)| *o = f64::from(*s));
+                out.seen.fill(true);
+            }
             (_, Sums::ByRow(sums)) => {
                 let of_row = &sums[row * k..][..k];
                 out.scores.iter_mut().zip(of_row).for_each(|(o, s)| *o = f64::from(*s));
                 out.seen.fill(true);
             }
             (_, Sums::Votes(rows)) => out.clone_from(&rows[row]),
-            _ => {}
         }
-    }
-}
-
-/// Adds a leaf's `K` weights to each row's `K` sums.
-fn add_each<const K: usize>(weights: &[f32], sums: &mut [f32], known: &[u32]) {
-    let (weights, _) = weights.as_chunks::<K>();
-    let (sums, _) = sums.as_chunks_mut::<K>();
-    for (sums, known) in sums.iter_mut().zip(known) {
-        sums.iter_mut().zip(&weights[*known as usize]).for_each(|(s, w)| *s += w);
     }
 }
 
