@@ -5,7 +5,12 @@ usage: export_agreement.py [--kiln PROGRAM] [FOLDER]...
 A folder holds `model.onnx` and `inputs.npz`; all folders of the zoo where none is named. The
 optimized model must pass ONNX's checker, load in ONNX Runtime, and give the outputs that ONNX
 Runtime gives for the original model, where it loads that. Integers and strings must be equal,
-floats within 1e-3 of the largest number of the output. Exits 1 where one is not.
+floats within 1e-3 of the largest number of the output. Quantized models round to whole steps, so
+that two right orders of the same sums can end a step apart: a difference that is larger is held
+to what ONNX Runtime's own levels differ by on the untouched model, and is printed. Where the peer
+misses the `expected.npz` of the library that made the model, the optimized model may miss it by
+no more. kiln's own outputs must lie as close to ONNX Runtime's on the optimized model. Exits 1
+where one is not.
 """
 
 import argparse
@@ -18,17 +23,34 @@ import tempfile
 import numpy as np
 import onnx
 import onnxruntime as ort
+from onnx import numpy_helper
 
 ZOO = pathlib.Path(os.environ.get("ZOO", "~/.cache/kiln-zoo")).expanduser() / "models"
 WITHIN = 1e-3
 
 
-def run(path, inputs):
+def run(path, inputs, optimized=True):
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    if not optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     given = {i.name: inputs[i.name] for i in session.get_inputs() if i.name in inputs}
     return dict(zip((o.name for o in session.get_outputs()), session.run(None, given)))
+
+
+def run_kiln(program, folder, names, scratch):
+    """kiln's tensors by name; sequences and maps are not read back."""
+    command = [program, "run", folder / "model.onnx", "--inputs", folder / "inputs.npz"]
+    subprocess.run(command + ["--output-dir", scratch], capture_output=True, check=True)
+    tensors = {}
+    for j, name in enumerate(names):
+        try:
+            tensor = onnx.load_tensor(os.path.join(scratch, f"output_{j}.pb"))
+            tensors[name] = numpy_helper.to_array(tensor)
+        except Exception:  # A protobuf of another message has no common error.
+            continue
+    return tensors
 
 
 def numbers(value):
@@ -39,31 +61,45 @@ def numbers(value):
     return np.asarray(value)
 
 
-def differ(want, got):
+def distance(want, got):
+    """The largest difference of two outputs, or how many integers or strings are not equal;
+    infinite where they are not of one form."""
     want, got = numbers(want), numbers(got)
     if want.shape != got.shape:
-        return f"has the shape {got.shape}, not {want.shape}"
+        return np.inf
     if want.dtype.kind not in "fc":
-        return "" if np.array_equal(want, got) else "is not equal"
-    want, got = want.astype(np.float64), got.astype(np.float64)
+        return float((want != got.astype(want.dtype)).sum())
     finite = np.isfinite(want)
     if not np.array_equal(finite, np.isfinite(got)):
-        return "is finite elsewhere"
-    off = np.abs(want[finite] - got[finite]).max(initial=0)
-    most = WITHIN * max(1.0, np.abs(want[finite]).max(initial=0))
-    return "" if off <= most else f"differs by {off:.2e}, {most:.2e} at most"
+        return np.inf
+    return np.abs(want[finite].astype(np.float64) - got[finite]).max(initial=0)
+
+
+def bound(want):
+    """What a float output may be off by: a thousandth of its largest number."""
+    want = numbers(want)
+    if want.dtype.kind not in "fc":
+        return 0.0
+    return WITHIN * max(1.0, np.abs(want[np.isfinite(want)]).max(initial=0))
+
+
+def expected(folder):
+    path = folder / "expected.npz"
+    return dict(np.load(path, allow_pickle=True)) if path.exists() else {}
+
+
+def is_quantized(model):
+    return any(n.op_type == "DequantizeLinear" for n in model.graph.node)
 
 
 def fault(program, folder, scratch):
-    model, out = folder / "model.onnx", os.path.join(scratch, "optimized.onnx")
-    done = subprocess.run(
-        [program, "optimize", model, "-o", out], capture_output=True, text=True
-    )
+    path, out = folder / "model.onnx", os.path.join(scratch, "optimized.onnx")
+    done = subprocess.run([program, "optimize", path, "-o", out], capture_output=True, text=True)
     if done.returncode:
         return f"is not optimized: {done.stderr.strip()}"
     inputs = dict(np.load(folder / "inputs.npz", allow_pickle=True))
     try:
-        want = run(model, inputs)
+        want = run(path, inputs)
     except Exception as e:  # ONNX Runtime's errors have no common type.
         return f"(skipped: ONNX Runtime refuses the original: {str(e)[:100]})"
     try:
@@ -71,8 +107,22 @@ def fault(program, folder, scratch):
         got = run(out, inputs)
     except Exception as e:
         return f"is refused: {str(e)[:300]}"
-    faults = [(k, differ(v, got[k])) for k, v in want.items()]
-    return "; ".join(f"{k} {f}" for k, f in faults if f)
+    kiln = run_kiln(program, folder, list(want), scratch)
+    plain = run(path, inputs, optimized=False) if is_quantized(onnx.load(path)) else want
+    truth = expected(folder)
+    faults, notes = [], []
+    for name, value in want.items():
+        missed = distance(truth.get(name, value), value)
+        sure = missed <= bound(value) or missed == np.inf
+        own = distance(value, plain[name]) if sure else missed
+        aim = value if sure else truth[name]
+        mine = kiln.get(name, got[name])
+        off = max(distance(aim, got[name]), distance(got[name] if sure else aim, mine))
+        if off > max(bound(value), own):
+            faults.append(f"{name} differs by {off:.2e}, {bound(value):.2e} at most")
+        elif own > bound(value):
+            notes.append(f"{name} is off by {off:.2e}, the peer itself by {own:.2e}")
+    return "; ".join(faults) or (f"({'; '.join(notes)})" if notes else "")
 
 
 def main():
