@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kiln_ir::{Context, Graph, Limits, Op, Operator, Result, eval};
 use kiln_passes::{Bound, Culprit, Gap, Pipeline, Proof, Report, Sample};
-use kiln_tensor::Datum;
+use kiln_tensor::{DType, Datum, Tensor};
 
 use crate::builder::{self, Options};
 use crate::model::Model;
@@ -51,6 +51,9 @@ const TRIES: usize = 64;
 
 /// How far the outputs of a graph that quantizes may be off, by their length: a cosine of 0.99.
 const QUANTIZED: f64 = 0.14;
+
+/// How often inputs are moved to see how far a graph sways.
+const DRAWS: u64 = 4;
 
 /// Room for the samples that are made up.
 const SAMPLE_BYTES: usize = 256 << 20;
@@ -162,15 +165,40 @@ impl Prover<'_> {
         })
     }
 
-    /// What differs too much. Unless the caller says how much is too much, what is rounding beside
-    /// the largest number of an output is not: the small ones may be differences of large ones.
+    /// What differs too much. Unless the caller says how much is too much, two things are not:
+    /// what is rounding beside the largest number of an output, for the small ones may be
+    /// differences of large ones; and what lies within the sway of the graph.
     fn differ(&self, sample: &Sample, want: &[Datum], got: &[Datum]) -> Option<String> {
         let usual = Checking::default();
         let (rtol, atol) = (self.checking.rtol, self.checking.atol);
         let fault = differ(sample, want, got, self.bound())?;
         let rounding = || differ(sample, want, got, Bound::Rounding(1.0)).is_none();
-        let passes = (rtol, atol) == (usual.rtol, usual.atol) && rounding();
+        let swaying = || {
+            self.sway(sample, want).is_some_and(|by| {
+                let mut all = want.iter().zip(got).zip(by);
+                let bound = |atol| Bound::Within { rtol: 0.0, atol };
+                all.all(|((want, got), by)| Gap::between(want, got, bound(by)).fault.is_none())
+            })
+        };
+        let passes = (rtol, atol) == (usual.rtol, usual.atol) && (rounding() || swaying());
         (!passes).then_some(fault)
+    }
+
+    /// How far each output of the untouched graph moves, at most, where every input moves by one
+    /// unit in the last place: nobody's rounding can be held to less. `None` where it cannot run.
+    fn sway(&self, sample: &Sample, want: &[Datum]) -> Option<Vec<f64>> {
+        let mut sway = vec![0f64; want.len()];
+        for draw in 0..DRAWS {
+            let inputs: Option<Vec<Datum>> =
+                sample.inputs.iter().map(|d| nudged(d, draw)).collect();
+            let moved =
+                eval::run(&self.model.graph, &self.context(&sample.inputs), inputs?).ok()?;
+            for ((sway, want), moved) in sway.iter_mut().zip(want).zip(&moved) {
+                let all = Bound::Within { rtol: 0.0, atol: f64::INFINITY };
+                *sway = sway.max(Gap::between(want, moved, all).largest);
+            }
+        }
+        Some(sway)
     }
 
     /// What differs where the backend runs the result; random operators are not compared.
@@ -193,6 +221,26 @@ impl Prover<'_> {
         }
         Ok(None)
     }
+}
+
+/// A value whose floats are each the next one, up or down; others as they are.
+fn nudged(d: &Datum, draw: u64) -> Option<Datum> {
+    let Datum::Tensor(t) = d else { return Some(d.clone()) };
+    let up = |i: usize| (i as u64 ^ draw << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 63 == 0;
+    let moved = match t.dtype() {
+        DType::F32 => {
+            let x = t.as_slice::<f32>().ok()?.iter().enumerate();
+            let next = |(i, x): (usize, &f32)| if up(i) { x.next_up() } else { x.next_down() };
+            Tensor::from_vec(t.shape(), x.map(next).collect()).ok()?
+        }
+        DType::F64 => {
+            let x = t.as_slice::<f64>().ok()?.iter().enumerate();
+            let next = |(i, x): (usize, &f64)| if up(i) { x.next_up() } else { x.next_down() };
+            Tensor::from_vec(t.shape(), x.map(next).collect()).ok()?
+        }
+        _ => t.clone(),
+    };
+    Some(moved.into())
 }
 
 fn differ(sample: &Sample, want: &[Datum], got: &[Datum], bound: Bound) -> Option<String> {

@@ -3,13 +3,10 @@
 use kiln_ir::{Error, Result};
 use kiln_plan::Span;
 
+use crate::lines::Line;
+
 /// Slices for writing and slices for reading.
 pub(crate) type Slices<'a> = (Vec<&'a mut [f32]>, Vec<&'a [f32]>);
-
-/// A cache line: what the block is made of, so that every span is aligned.
-#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
 
 /// The block. It grows to the largest plan that it has served.
 #[derive(Default)]

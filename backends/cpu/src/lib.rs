@@ -7,12 +7,16 @@
 //! simd     vectors of every instruction set under one loop text
 //! team     work shared among threads
 //! arena    one block of memory, lent out in slices that cannot overlap
+//! cells    a matrix whose pieces different threads write
+//! lines    numbers that begin on a cache line
 //! ```
 
 mod arena;
+mod cells;
 mod exec;
 mod kernel;
 mod kernels;
+mod lines;
 mod program;
 pub mod simd;
 mod team;

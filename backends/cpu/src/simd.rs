@@ -33,6 +33,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     type M: Mask<Isa = Self>;
     /// The number of lanes.
     const LANES: usize;
+    /// Vectors that fit into registers.
+    const REGISTERS: usize;
     /// Whether the machine multiplies and adds at once, in `f64` too.
     const FUSED: bool;
 

@@ -12,7 +12,7 @@ use kiln_ir::ops::attention::{Attention, Settings};
 use kiln_ir::{Error, Graph, NodeId, Op, Result, Type, invalid};
 use kiln_tensor::{DType, Tensor, shape};
 
-use super::gemm::{MR, NR, PackedA, multiply, pack_b, pack_turned};
+use super::gemm::{Ending, Layout, Left, Product};
 use super::gemv::{self, FEW};
 use super::softmax::{greatest, scale};
 use super::{is_f32, math};
@@ -72,7 +72,7 @@ struct Heads(Attention);
 /// Scores of one block, at most.
 const SCORES: usize = 1 << 16;
 /// Queries of one block, at most.
-const BLOCK: usize = 8 * MR;
+const BLOCK: usize = 48;
 
 /// What is added to scores, or which of them count.
 struct Mask<'a> {
@@ -167,24 +167,22 @@ impl Head<'_> {
     /// The rows of the result, blocks of them at a time.
     fn blocks(&self, y: &mut [f32]) {
         let ([d, e], t) = (self.sizes, self.keys);
-        let mut keys = vec![0.0; t.div_ceil(NR) * d * NR];
-        for (p, panel) in keys.chunks_exact_mut(d * NR).enumerate() {
-            pack_turned(panel, self.k, (d, t), p * NR);
-        }
-        let mut values = vec![0.0; e.div_ceil(NR) * t * NR];
-        for (p, panel) in values.chunks_exact_mut(t * NR).enumerate() {
-            pack_b(panel, self.v, e, p * NR);
-        }
-        let rows = (SCORES / t / MR * MR).clamp(MR, BLOCK);
+        let (by_keys, by_values) = (Layout::new(d, t), Layout::new(t, e));
+        let (keys, values) = (by_keys.pack_all(self.k, true), by_values.pack_all(self.v, false));
+        let rows = (SCORES / t).clamp(6, BLOCK);
         let mut scores = vec![0.0; rows * t];
+        let ending = Ending::default();
         for (b, y) in y.chunks_mut(rows * e).enumerate() {
             let (first, m) = (b * rows, y.len() / e);
-            let q = &self.q[first * d..][..m * d];
-            let a = PackedA::new(m, d, |i, p| q[i * d + p] * self.factor);
+            let a = Left { data: &self.q[first * d..], stride: d, rows: m };
             let scores = &mut scores[..m * t];
-            multiply(&a, &keys, scores, (t, 0, t), &|i, _, row| self.weigh(first + i, row));
-            let a = PackedA::new(m, t, |i, p| scores[i * t + p]);
-            multiply(&a, &values, y, (e, 0, e), &|_, _, _| {});
+            Product { a, b: keys.as_ref(), layout: by_keys, ending }.run(scores, t);
+            for (i, row) in scores.chunks_exact_mut(t).enumerate() {
+                scale(row, self.factor);
+                self.weigh(first + i, row);
+            }
+            let a = Left { data: scores, stride: t, rows: m };
+            Product { a, b: values.as_ref(), layout: by_values, ending }.run(y, e);
         }
     }
 }

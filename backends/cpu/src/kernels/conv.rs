@@ -2,16 +2,20 @@
 //! are the positions of the window, gathered block by block, so nothing large is unrolled.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use kiln_ir::ops::activation::Activation;
 use kiln_ir::ops::conv::Conv;
 use kiln_ir::ops::window::Axis;
 use kiln_ir::{Graph, NodeId, Op, Result, invalid};
 
-use super::gemm::{NC, NR, PackedA, multiply};
+use super::gemm::{Ending, Layout, Left, Product};
+use super::matmul::bounds;
 use super::tiles::Spread;
 use super::{is_f32, math};
+use crate::cells::Cells;
 use crate::kernel::{Args, FLOATS, Kernel, Row};
+use crate::lines::Lines;
 use crate::team;
 
 /// The rows of this file.
@@ -62,9 +66,10 @@ struct Direct {
     weights: Option<Weights>,
 }
 
-/// Weights in panels, one matrix for each group.
+/// Weights, one matrix for each group.
 struct Weights {
-    groups: Vec<PackedA>,
+    data: Vec<f32>,
+    groups: usize,
     /// Output channels of one group.
     rows: usize,
     /// Input channels of one group.
@@ -80,10 +85,8 @@ impl Weights {
         if groups == 0 || !m.is_multiple_of(groups) {
             invalid!("{m} output channels do not fall into {groups} groups");
         }
-        let (rows, k) = (m / groups, inner * kernel.iter().product::<usize>());
-        let pack = |q| PackedA::new(rows, k, |i, p| w[(q * rows + i) * k + p]);
-        let groups = (0..groups).map(pack).collect();
-        Ok(Self { groups, rows, inner, kernel: kernel.to_vec() })
+        let data = w.to_vec();
+        Ok(Self { data, groups, rows: m / groups, inner, kernel: kernel.to_vec() })
     }
 }
 
@@ -129,59 +132,103 @@ impl Kernel for Direct {
     }
 }
 
+/// Elements of a block of gathered columns, at most, but for the narrowest one.
+const BLOCK: usize = 1 << 17;
+
 fn run(op: &Conv, weights: &Weights, args: Args<'_>) -> Result<()> {
-    let Weights { groups, rows, inner, kernel } = weights;
+    let &Weights { groups, rows, inner, ref kernel, .. } = weights;
     let (shape, x) = args.input(0)?;
-    let bias = args.floats(2).map(|(_, b)| b);
-    let residual = residual(&args)?;
-    let residual = residual.as_deref();
-    let channels = inner * groups.len();
+    let channels = inner * groups;
     if shape.len() != kernel.len() + 2 || shape[1] != channels {
         invalid!("x is {shape:?}, the weights take {channels} channels");
     }
     let (geometry, n) = weights.geometry(op, shape)?;
-    if args.out.len() != shape[0] * rows * groups.len() * n {
+    if args.out.len() != shape[0] * rows * groups * n {
         invalid!("the result is {:?}, the convolution gives {n} positions", args.shape);
     }
     if n == 0 {
         return Ok(());
     }
-    let area = geometry.input[0] * geometry.input[1];
     let k = inner * kernel.iter().product::<usize>();
-    let mut panels = vec![0.0; NC.min(n.next_multiple_of(NR)) * k];
-    for (i, out) in args.out.chunks_exact_mut(rows * n).enumerate() {
+    let width = Layout::new(k, n).width;
+    let most = (BLOCK / k.max(1) / width).max(1) * width;
+    let residual = residual(&args)?;
+    let block = Block {
+        weights,
+        geometry,
+        k,
+        n,
+        x,
+        bias: args.floats(2).map(|(_, b)| b),
+        residual: residual.as_deref(),
+        activation: op.activation,
+    };
+    let outs: Vec<Cells<'_>> = args
+        .out
+        .chunks_exact_mut((rows * n).max(1))
+        .map(|out| Cells::new(out, n, rows, n))
+        .collect();
+    let columns = (0..n).step_by(most);
+    let jobs =
+        outs.iter().enumerate().flat_map(|(i, out)| columns.clone().map(move |j| (i, j, *out)));
+    team::try_each(jobs, |(i, j, out)| {
         args.cancel.poll()?;
-        let q = i % groups.len();
-        let x = &x[i * inner * area..][..inner * area];
-        let finish = |row: usize, j: usize, y: &mut [f32]| {
-            let z = residual.map(|z| &z[(i * rows + row) * n + j..][..y.len()]);
-            epilogue(bias.map(|b| b[q * rows + row]), z, op.activation, y);
-        };
-        for j in (0..n).step_by(NC) {
-            let width = NC.min(n - j);
-            let panels = &mut panels[..width.div_ceil(NR) * k * NR];
-            if k > 0 {
-                team::each(panels.chunks_exact_mut(k * NR).enumerate(), |(b, panel)| {
-                    gather(&geometry, x, panel, j + b * NR, n);
-                });
-            }
-            multiply(&groups[q], panels, out, (n, j, width), &finish);
-        }
-    }
-    Ok(())
+        block.run(i, j..n.min(j + most), out);
+        Ok(())
+    })
 }
 
-/// Gathers the panel for `NR` positions from `first` on: one row per channel and tap.
-fn gather(g: &Geometry, x: &[f32], panel: &mut [f32], first: usize, n: usize) {
+/// What the blocks of a convolution have in common.
+struct Block<'a> {
+    weights: &'a Weights,
+    geometry: Geometry,
+    k: usize,
+    n: usize,
+    x: &'a [f32],
+    bias: Option<&'a [f32]>,
+    residual: Option<&'a [f32]>,
+    activation: Option<Activation>,
+}
+
+impl Block<'_> {
+    /// Some columns of the result of image and group `i`.
+    fn run(&self, i: usize, columns: Range<usize>, out: Cells<'_>) {
+        let &Weights { ref data, groups, rows, inner, .. } = self.weights;
+        let ([h, w], n, k) = (self.geometry.input, self.n, self.k);
+        let x = &self.x[i * inner * h * w..][..inner * h * w];
+        let layout = Layout::new(k, columns.len());
+        let mut panels = Lines::zeros(layout.len());
+        for (q, panel) in layout.split(panels.as_mut()) {
+            let width = panel.len() / k.max(1);
+            gather(&self.geometry, x, panel, width, columns.start + q * layout.width, columns.end);
+        }
+        let q = i % groups;
+        let a = Left { data: &data[q * rows * k..][..rows * k], stride: k, rows };
+        let activation = self.activation;
+        let bounds = activation.and_then(bounds).filter(|_| self.residual.is_none());
+        let rest = bounds.is_none() && (activation.is_some() || self.residual.is_some());
+        let then = |row: usize, j: usize, y: &mut [f32]| {
+            let at = (i * rows + row) * n + columns.start + j;
+            epilogue(None, self.residual.map(|z| &z[at..][..y.len()]), activation, y);
+        };
+        let bias = self.bias.map(|b| &b[q * rows..][..rows]);
+        let ending = Ending { columns: None, rows: bias, bounds, then: rest.then_some(&then) };
+        Product { a, b: panels.as_ref(), layout, ending }
+            .run_on(out.part(columns.start, columns.len()));
+    }
+}
+
+/// Gathers the panel for the positions from `first` on: one row per channel and tap.
+fn gather(g: &Geometry, x: &[f32], panel: &mut [f32], width: usize, first: usize, n: usize) {
     let (kh, kw) = (g.y.kernel as usize, g.x.kernel as usize);
     let [h, w] = g.input;
-    for (row, out) in panel.chunks_exact_mut(NR).enumerate() {
+    for (row, out) in panel.chunks_exact_mut(width.max(1)).enumerate() {
         let (channel, tap) = (row / (kh * kw), row % (kh * kw));
         let plane = &x[channel * h * w..][..h * w];
         let dy = (tap / kw) as i64 * g.y.dilation - g.y.begin;
         let dx = (tap % kw) as i64 * g.x.dilation - g.x.begin;
         let mut at = first;
-        let end = (first + NR).min(n);
+        let end = (first + width).min(n);
         out[end - first..].fill(0.0);
         // One row of the output at a time.
         while at < end {

@@ -7,12 +7,12 @@ use kiln_ir::ops::matmul::{Gemm, MatMul};
 use kiln_ir::{Graph, NodeId, Op, Result, invalid};
 use kiln_tensor::shape;
 
-use super::gemm::{Finish, NC, NR, PackedA, multiply, pack_b, pack_turned};
+use super::gemm::{Ending, Layout, Left, Product};
 use super::gemv::{self, FEW};
 use super::tiles::Spread;
 use super::{all_f32, math};
 use crate::kernel::{Args, FLOATS, Kernel, Row};
-use crate::team;
+use crate::lines::Lines;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -78,7 +78,7 @@ fn prepare_gemm(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
 }
 
 /// The panels of a second matrix that is constant, made when they are first needed.
-pub(super) type Packed = OnceLock<Vec<f32>>;
+pub(super) type Packed = OnceLock<(Layout, Lines)>;
 
 /// The second matrix of a product.
 #[derive(Clone, Copy)]
@@ -90,61 +90,43 @@ pub(super) struct Right<'a> {
     pub(super) packed: Option<&'a Packed>,
 }
 
-impl Right<'_> {
-    /// Packs the panels for the columns from `j` on.
-    fn pack(&self, (k, n): (usize, usize), j: usize, panels: &mut [f32]) {
-        let pack = |(q, panel): (usize, &mut [f32])| match self.turned {
-            true => pack_turned(panel, self.data, (k, n), j + q * NR),
-            false => pack_b(panel, self.data, n, j + q * NR),
-        };
-        team::each(panels.chunks_exact_mut(k * NR).enumerate(), pack);
-    }
+/// The rows of a first matrix that is stored as `[k, m]`.
+fn rows_of(a: &[f32], (m, k): (usize, usize)) -> Vec<f32> {
+    (0..m * k).map(|i| a[i % k * m + i / k]).collect()
 }
 
-/// `c = a * b` of an `m` by `k` and a `k` by `n` matrix, `a` by its elements.
+/// `c = a * b` of rows of `k` elements and a `k` by `n` matrix.
 pub(super) fn product(
-    (m, k, n): (usize, usize, usize),
-    a: impl Fn(usize, usize) -> f32,
+    a: Left<'_>,
+    (k, n): (usize, usize),
     b: Right<'_>,
     c: &mut [f32],
-    finish: Finish<'_>,
+    ending: Ending<'_>,
 ) {
-    if n == 0 {
+    if n == 0 || a.rows == 0 {
         return;
     }
-    // Products by rows of B sum in another order than panels: with panels that are kept anyhow, a
-    // row gets the same bits however many there are.
-    let kept = b.turned && b.packed.is_some();
-    if k == 0 || m <= FEW && !kept {
-        let a: Vec<f32> = (0..m * k).map(|i| a(i / k, i % k)).collect();
-        match (k, b.turned) {
-            (0, _) => c.fill(0.0),
-            (_, true) => gemv::times_rows(k, n, &a, b.data, c),
-            (_, false) => gemv::times_columns(k, n, &a, b.data, c),
-        }
-        return c.chunks_exact_mut(n).enumerate().for_each(|(i, row)| finish(i, 0, row));
-    }
-    let a = PackedA::new(m, k, a);
-    let all = b.packed.map(|packed| {
-        packed.get_or_init(|| {
-            let mut panels = vec![0.0; n.div_ceil(NR) * k * NR];
-            b.pack((k, n), 0, &mut panels);
-            panels
-        })
-    });
-    let mut own = vec![0.0; if all.is_some() { 0 } else { NC.min(n.next_multiple_of(NR)) * k }];
-    for j in (0..n).step_by(NC) {
-        let width = NC.min(n - j);
-        let size = width.div_ceil(NR) * k * NR;
-        let panels = match all {
-            Some(all) => &all[j * k..][..size],
-            None => {
-                b.pack((k, n), j, &mut own[..size]);
-                &own[..size]
+    let panels = |b: Right<'_>| {
+        let layout = Layout::new(k, n);
+        (layout, layout.pack_all(b.data, b.turned))
+    };
+    let made;
+    let (layout, panels) = match b.packed {
+        Some(packed) => packed.get_or_init(|| panels(b)),
+        // Few rows, and panels that nobody keeps: B is read where it lies.
+        None if a.rows <= FEW => {
+            match b.turned {
+                true => gemv::times_rows(k, n, a.data, b.data, c),
+                false => gemv::times_columns(k, n, a.data, b.data, c),
             }
-        };
-        multiply(&a, panels, c, (n, j, width), finish);
-    }
+            return c.chunks_exact_mut(n).enumerate().for_each(|(i, row)| ending.finish(i, 0, row));
+        }
+        None => {
+            made = panels(b);
+            &made
+        }
+    };
+    Product { a, b: panels.as_ref(), layout: *layout, ending }.run(c, n);
 }
 
 /// MatMul with broadcast batches, and what is fused into it.
@@ -161,9 +143,15 @@ pub(super) struct Addend<'a> {
     spread: Option<Spread>,
 }
 
-impl Addend<'_> {
+impl<'a> Addend<'a> {
+    /// A number for each of `n` columns, where it is that.
+    fn columns(&self, n: usize) -> Option<&'a [f32]> {
+        let one_row = || self.spread.as_ref().is_some_and(|s| s.is_row(n));
+        (self.data.len() == n && one_row()).then_some(self.data)
+    }
+
     /// Operand `i`, where it is there.
-    pub(super) fn of<'a>(args: &Args<'a>, i: usize) -> Result<Option<Addend<'a>>> {
+    pub(super) fn of(args: &Args<'a>, i: usize) -> Result<Option<Self>> {
         let Some((shape, data)) = args.floats(i) else { return Ok(None) };
         let same = data.len() == args.out.len();
         let spread = if same { None } else { Some(Spread::new(shape, args.shape)?) };
@@ -203,35 +191,52 @@ impl Kernel for Stacks {
         let (m, k, n) = self.lengths(a_shape, b_shape)?;
         let MatMul { alpha, trans_a, trans_b, .. } = self.op;
         let (a_batch, b_batch) = (&a_shape[..a_shape.len() - 2], &b_shape[..b_shape.len() - 2]);
-        let addends = [Addend::of(&args, 2)?, Addend::of(&args, 3)?];
+        let (bias, residual) = (Addend::of(&args, 2)?, Addend::of(&args, 3)?);
+        let columns = bias.as_ref().filter(|_| alpha == 1.0).and_then(|b| b.columns(n));
+        let bounds = self.activation.and_then(bounds).filter(|_| residual.is_none());
+        let bounds = bounds.filter(|_| alpha == 1.0 && columns.is_some() == bias.is_some());
+        let addends = [bias.filter(|_| columns.is_none()), residual];
+        let activation = self.activation.filter(|_| bounds.is_none());
+        let rest = alpha != 1.0 || addends.iter().any(Option::is_some) || activation.is_some();
         let finish = |first: usize, row: usize, j: usize, y: &mut [f32]| {
             if alpha != 1.0 {
                 y.iter_mut().for_each(|y| *y *= alpha);
             }
             addends.iter().flatten().for_each(|z| z.add(first + row * n + j, y));
-            if let Some(activation) = self.activation {
+            if let Some(activation) = activation {
                 math::activate(activation, y);
             }
         };
         let right = |b| Right { data: b, turned: trans_b, packed: self.packed.as_ref() };
-        // One B for every batch: the batches are rows of one product.
-        if b_batch.iter().all(|&d| d == 1) && a_batch.len() >= b_batch.len() && !trans_a {
-            let m = args.out.len().checked_div(n).unwrap_or(0);
-            let finish = |row: usize, j: usize, y: &mut [f32]| finish(0, row, j, y);
-            product((m, k, n), |i, p| a[i * k + p], right(b), args.out, &finish);
-            return Ok(());
-        }
         let batch = shape::broadcast(a_batch, b_batch)?;
         let at = |s: &[usize]| shape::offsets(&batch, &shape::broadcast_strides(s, &batch));
-        let pairs = at(a_batch).zip(at(b_batch));
-        for (q, ((i, j), c)) in pairs.zip(args.out.chunks_exact_mut((m * n).max(1))).enumerate() {
+        // One B for every batch: the batches are rows of one product.
+        let one = b_batch.iter().all(|&d| d == 1) && a_batch.len() >= b_batch.len() && !trans_a;
+        let (m, pairs): (_, Vec<_>) = match one {
+            true => (args.out.len().checked_div(n).unwrap_or(0), vec![(0, 0)]),
+            false => (m, at(a_batch).zip(at(b_batch)).collect()),
+        };
+        for (q, ((i, j), c)) in
+            pairs.into_iter().zip(args.out.chunks_exact_mut((m * n).max(1))).enumerate()
+        {
             args.cancel.poll()?;
             let (a, b) = (&a[i * m * k..][..m * k], &b[j * k * n..][..k * n]);
-            let finish = |row: usize, j: usize, y: &mut [f32]| finish(q * m * n, row, j, y);
-            let read = |i: usize, p: usize| if trans_a { a[p * m + i] } else { a[i * k + p] };
-            product((m, k, n), read, right(b), c, &finish);
+            let rows = trans_a.then(|| rows_of(a, (m, k)));
+            let a = Left { data: rows.as_deref().unwrap_or(a), stride: k, rows: m };
+            let then = |row: usize, j: usize, y: &mut [f32]| finish(q * m * n, row, j, y);
+            let ending = Ending { columns, rows: None, bounds, then: rest.then_some(&then) };
+            product(a, (k, n), right(b), c, ending);
         }
         Ok(())
+    }
+}
+
+/// The bounds that an activation is, where it is that alone.
+pub(super) fn bounds(a: Activation) -> Option<(f32, f32)> {
+    match a {
+        Activation::Relu => Some((0.0, f32::INFINITY)),
+        Activation::Clip { min, max } => Some((min, max)),
+        _ => None,
     }
 }
 
@@ -252,8 +257,10 @@ impl Kernel for General {
             invalid!("A is {a_shape:?} and B is {b_shape:?}: their inner lengths differ");
         }
         let addend = args.floats(2);
+        let columns = addend
+            .filter(|(s, _)| alpha == 1.0 && beta == 1.0 && matches!(s, [1, w] | [w] if *w == n));
+        let columns = columns.map(|(_, c)| c);
         let strides = addend.map(|(s, _)| shape::broadcast_strides(s, args.shape));
-        let read = |i: usize, p: usize| if trans_a { a[p * m + i] } else { a[i * k + p] };
         let finish = |row: usize, first: usize, y: &mut [f32]| {
             for (j, y) in y.iter_mut().enumerate() {
                 *y *= alpha;
@@ -262,8 +269,12 @@ impl Kernel for General {
                 }
             }
         };
+        let rest = columns.is_none() && (addend.is_some() || alpha != 1.0);
+        let ending = Ending { columns, rows: None, bounds: None, then: rest.then_some(&finish) };
+        let rows = trans_a.then(|| rows_of(a, (m, k)));
+        let a = Left { data: rows.as_deref().unwrap_or(a), stride: k, rows: m };
         let right = Right { data: b, turned: trans_b, packed: self.packed.as_ref() };
-        product((m, k, n), read, right, args.out, &finish);
+        product(a, (k, n), right, args.out, ending);
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use kiln_ir::ops::rnn::{Activation, Rnn, RnnKind};
 use kiln_ir::ops::unary::{Function, Unary};
 use kiln_ir::{Graph, NodeId, Op, Result, invalid};
 
+use super::gemm::{Ending, Left};
 use super::matmul::{Packed, Right, product};
 use super::{all_f32, math};
 use crate::kernel::{Args, FLOATS, Kernel, Row};
@@ -83,7 +84,8 @@ fn times(a: &[f32], k: usize, b: &[f32], packed: Option<&Packed>, y: &mut [f32])
     let n = b.len().checked_div(k).unwrap_or(0);
     let m = y.len().checked_div(n).unwrap_or(0);
     let right = Right { data: b, turned: true, packed };
-    product((m, k, n), |i, p| a[i * k + p], right, y, &|_, _, _| {});
+    let a = Left { data: a, stride: k, rows: m };
+    product(a, (k, n), right, y, Ending::default());
 }
 
 fn sigmoid(y: &mut [f32]) {

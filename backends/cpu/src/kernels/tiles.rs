@@ -358,6 +358,11 @@ impl Spread {
         matches!(self.0[..], [(_, 0)])
     }
 
+    /// Whether it is one row of `n` elements, again for every row of the result.
+    pub(super) fn is_row(&self, n: usize) -> bool {
+        matches!(self.0[..], [(m, 1)] | [(_, 0), (m, 1)] if m == n)
+    }
+
     /// Reads the elements from place `start` on.
     pub(super) fn read<T: Copy>(
         &self,

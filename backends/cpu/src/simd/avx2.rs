@@ -52,6 +52,7 @@ impl Isa for Avx2 {
     type I = I;
     type M = M;
     const LANES: usize = N;
+    const REGISTERS: usize = 16;
     const FUSED: bool = true;
 
     #[inline(always)]

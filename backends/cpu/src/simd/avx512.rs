@@ -56,6 +56,7 @@ impl Isa for Avx512 {
     type I = I;
     type M = M;
     const LANES: usize = N;
+    const REGISTERS: usize = 32;
     const FUSED: bool = true;
 
     #[inline(always)]

@@ -29,6 +29,7 @@ impl Isa for Scalar {
     type I = I;
     type M = M;
     const LANES: usize = N;
+    const REGISTERS: usize = 8;
     const FUSED: bool = false;
 
     #[inline(always)]
