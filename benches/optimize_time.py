@@ -25,6 +25,10 @@ from onnx import helper, numpy_helper
 ZOO = pathlib.Path(os.environ.get("ZOO", "~/.cache/kiln-zoo")).expanduser() / "models"
 LONG = (5_000, 10_000, 20_000)
 LIMIT = 2.0
+# What it raises for a model that it cannot load.
+ORT_REFUSES = tuple(
+    getattr(ort.capi.onnxruntime_pybind11_state, n) for n in ("Fail", "InvalidGraph", "NotImplemented")
+)
 
 
 def by_onnxruntime(model):
@@ -148,7 +152,11 @@ def main():
         models = [(m, zoo.get(m, pathlib.Path(m))) for m in named]
         models += long_models(folder) if args.long else []
         for name, path in models:
-            pairs = [(by_kiln(args.kiln, path), by_onnxruntime(path)) for _ in range(args.runs)]
+            try:
+                pairs = [(by_kiln(args.kiln, path), by_onnxruntime(path)) for _ in range(args.runs)]
+            except ORT_REFUSES:
+                print(f"{name:32} (ONNX Runtime refuses it)")
+                continue
             kiln, peer = (min(p) for p in zip(*pairs))
             late = kiln > (LIMIT if path.parent == pathlib.Path(folder) else peer)
             slower += late

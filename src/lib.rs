@@ -26,7 +26,7 @@ mod session;
 pub use builder::{BackendKind, Options};
 pub use check::{Checked, Checking};
 pub use facts::Facts;
-pub use kiln_ir::{Cancel, Error, Graph, Kind, Limits, NodeInfo, Result, Type};
+pub use kiln_ir::{Cancel, Error, Graph, Kind, Limits, NodeInfo, NodeTime, Profile, Result, Type};
 pub use kiln_tensor::{DType, Datum, Map, MapKeys, Tensor};
 pub use lint::{Finding, lint};
 pub use model::{Model, ValueInfo};

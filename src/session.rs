@@ -1,7 +1,9 @@
 //! A compiled model: what users hold, share between threads, and run.
 
+use std::sync::Arc;
+
 use kiln_ir::eval::check_type;
-use kiln_ir::{Cancel, Context, Error, Graph, Limits, Result};
+use kiln_ir::{Cancel, Context, Error, Graph, Limits, Profile, Result};
 use kiln_tensor::Datum;
 
 use crate::builder::{Compiled, Options};
@@ -78,12 +80,25 @@ impl Session {
         Ok(kiln_cpu::Cpu::new(threads)?.together(sessions, run))
     }
 
+    /// Runs as [`Session::run_values`] does and adds what each node took to `profile`. Backends
+    /// that cannot tell add nothing.
+    pub fn run_profiled(&self, inputs: Vec<Datum>, profile: &Arc<Profile>) -> Result<Vec<Datum>> {
+        let mut context = self.context(&inputs);
+        context.profile = Some(profile.clone());
+        self.executable.run(&context, inputs)
+    }
+
     fn run_values_until(&self, inputs: Vec<Datum>, cancel: &Cancel) -> Result<Vec<Datum>> {
+        let mut context = self.context(&inputs);
+        context.cancel = cancel.clone();
+        self.executable.run(&context, inputs)
+    }
+
+    fn context(&self, inputs: &[Datum]) -> Context {
         let given = inputs.iter().map(|d| d.nbytes() as u64).fold(self.given, u64::saturating_add);
         let mut context = Context::new(self.limits.within(given));
-        context.cancel = cancel.clone();
         context.seed = self.seed;
-        self.executable.run(&context, inputs)
+        context
     }
 
     /// Puts the inputs into the model's order and checks their types.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use kiln_tensor::{DType, Datum, Element, Tensor, shape};
 
-use crate::{Error, Graph, Kind, Limits, Op, Operator, Result, Type, Value};
+use crate::{Error, Graph, Kind, Limits, Op, Operator, Profile, Result, Type, Value};
 
 /// A flag that stops a run from another thread, and a deadline that stops it by itself.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +50,8 @@ pub struct Context {
     pub cancel: Cancel,
     /// Where random operators without a seed of their own begin.
     pub seed: u64,
+    /// Gathers the times of nodes, where there is one.
+    pub profile: Option<Arc<Profile>>,
     depth: usize,
     /// Bytes alive, counted by all clones together.
     alive: Arc<AtomicU64>,

@@ -20,11 +20,18 @@ pub(crate) struct Compiled {
     graph: Arc<Graph>,
     numbers: Numbers,
     /// By the index of the node.
-    kernels: Vec<Option<(Claim, Box<dyn Kernel>)>>,
+    kernels: Vec<Option<Prepared>>,
     /// The one used last is the last.
     programs: Mutex<Vec<Arc<Program>>>,
     workspaces: Mutex<Vec<Workspace>>,
     pool: Arc<ThreadPool>,
+}
+
+/// A kernel, the name of its row and what it claims.
+struct Prepared {
+    name: &'static str,
+    claim: Claim,
+    kernel: Box<dyn Kernel>,
 }
 
 /// What a run writes to.
@@ -57,7 +64,8 @@ impl Compiled {
             }
             rows().filter(|row| row.firsts.contains(&first)).find_map(|row| {
                 let claim = Claim { in_place: row.in_place };
-                (row.prepare)(&graph, id).map(|k| (claim, k))
+                let kernel = (row.prepare)(&graph, id)?;
+                Some(Prepared { name: row.name, claim, kernel })
             })
         };
         let most = graph.nodes().map(|n| n.index() + 1).max().unwrap_or(0);
@@ -69,7 +77,7 @@ impl Compiled {
     }
 
     fn claim(&self, n: NodeId) -> Option<Claim> {
-        self.kernels[n.index()].as_ref().map(|(c, _)| *c)
+        self.kernels[n.index()].as_ref().map(|k| k.claim)
     }
 
     /// The program for these input shapes, made on first use.
@@ -130,7 +138,14 @@ impl Run<'_> {
         let g = &self.compiled.graph;
         for task in &self.program.tasks {
             self.cx.cancel.poll()?;
+            let start = self.cx.profile.as_ref().map(|_| Instant::now());
             self.step(task).map_err(|e| e.at(|| g.info_of(task.node)))?;
+            if let (Some(profile), Some(start)) = (&self.cx.profile, start) {
+                let kernel = self.compiled.kernels[task.node.index()].as_ref();
+                let by = kernel.filter(|_| task.kernel).map_or("definition", |k| k.name);
+                let node = g.node(task.node);
+                profile.add(&node.name, node.op.name(), by, start.elapsed());
+            }
             for &at in &task.frees {
                 let freed = self.held.take(at);
                 // The caller pays for the inputs.
@@ -144,8 +159,8 @@ impl Run<'_> {
 
     fn step(&mut self, task: &Task) -> Result<()> {
         let compiled = self.compiled;
-        if let (true, Some((_, kernel))) = (task.kernel, &compiled.kernels[task.node.index()]) {
-            return self.kernel(task, kernel.as_ref());
+        if let (true, Some(k)) = (task.kernel, &compiled.kernels[task.node.index()]) {
+            return self.kernel(task, k.kernel.as_ref());
         }
         let inputs = task.inputs.iter();
         let data: Vec<Option<Datum>> =

@@ -8,6 +8,7 @@
 //! team     work shared among threads
 //! arena    one block of memory, lent out in slices that cannot overlap
 //! cells    a matrix whose pieces different threads write
+//! lanes    rows of a table in lanes
 //! lines    numbers that begin on a cache line
 //! ```
 
@@ -16,6 +17,7 @@ mod cells;
 mod exec;
 mod kernel;
 mod kernels;
+mod lanes;
 mod lines;
 mod program;
 pub mod simd;

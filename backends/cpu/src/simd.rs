@@ -1,9 +1,10 @@
-//! Vectors of `f32` and of 32-bit integers: one loop text, every instruction set.
+//! Vectors of floats and of 32-bit integers: one loop text, every instruction set.
 //!
 //! ```text
 //! Isa       a token: whoever holds one may use these instructions
 //! Floats    lanes of f32             Ints    as many lanes of u32
-//! Mask      one answer per lane      Work    a loop text, generic over the token
+//! Doubles   as many lanes of f64     Mask    one answer per lane
+//! Work      a loop text, generic over the token
 //! ```
 //!
 //! Vectors come from a token only, so safe code cannot reach instructions that the machine lacks.
@@ -29,6 +30,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     type F: Floats<Isa = Self>;
     /// Lanes of `u32`.
     type I: Ints<Isa = Self>;
+    /// Lanes of `f64`.
+    type D: Doubles<Isa = Self>;
     /// An answer per lane.
     type M: Mask<Isa = Self>;
     /// The number of lanes.
@@ -54,6 +57,12 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// # Panics
     /// Where there are fewer.
     fn load_ints(self, x: &[u32]) -> Self::I;
+    /// The columns of a square of `LANES` rows, `stride` elements apart: `out` gets `LANES` of
+    /// them, of `LANES` elements each, one every `step` elements.
+    ///
+    /// # Panics
+    /// Where rows or room for columns are missing.
+    fn turn(self, rows: &[f32], stride: usize, out: &mut [f32], step: usize);
 }
 
 /// Lanes of `f32`.
@@ -77,6 +86,28 @@ pub trait Floats:
     fn not_le(self, o: Self) -> <Self::Isa as Isa>::M;
     /// The bits as integers.
     fn to_bits(self) -> <Self::Isa as Isa>::I;
+}
+
+/// Lanes of `f64`, as many as there are of `f32`: two registers of them.
+pub trait Doubles: Copy + Add<Output = Self> {
+    /// The token's type.
+    type Isa: Isa<D = Self>;
+    /// The same numbers.
+    fn widen(x: <Self::Isa as Isa>::F) -> Self;
+    /// The same number in every lane.
+    fn splat(isa: Self::Isa, x: f64) -> Self;
+    /// The first `LANES` numbers.
+    ///
+    /// # Panics
+    /// Where there are fewer.
+    fn load(isa: Self::Isa, x: &[f64]) -> Self;
+    /// Writes the first `LANES` elements.
+    ///
+    /// # Panics
+    /// Where there are fewer.
+    fn store(self, out: &mut [f64]);
+    /// `self * a + b`, rounded once where the machine can.
+    fn mul_add(self, a: Self, b: Self) -> Self;
 }
 
 /// Lanes of `u32`.
@@ -247,6 +278,22 @@ mod tests {
             ints(&|a, b, u| (!a.not_le(b)).pick(u, isa.ints(3)));
             ints(&|a, b, u| (a.not_le(b) & (u & isa.ints(0xffff)).any_bit()).pick(u, isa.ints(3)));
             ints(&|a, b, _| a.min(b).to_bits() << 3);
+            let wide = |x: &[f32]| S::D::widen(isa.load(x));
+            let mut doubles = [0.0f64; 16];
+            for at in (0..16).step_by(S::LANES) {
+                let sum = S::D::load(isa, &[0.5; 16]) + S::D::splat(isa, 0.25);
+                wide(&a[at..]).mul_add(wide(&b[at..]), sum).store(&mut doubles[at..]);
+            }
+            let bits = |x: f64| if x.is_nan() { 1 } else { (x.to_bits() >> 32) as u32 };
+            out.push(doubles.map(bits).to_vec());
+            let square: Vec<f32> = (0..16 * 19).map(|i| i as f32).collect();
+            let mut turned = [0.0; 16 * 17];
+            for at in (0..16).step_by(S::LANES) {
+                for to in (0..16).step_by(S::LANES) {
+                    isa.turn(&square[at * 19 + to..], 19, &mut turned[to * 17 + at..], 17);
+                }
+            }
+            out.push(turned.iter().map(|x| x.to_bits()).collect());
             out.push(vec![u32::from(isa.splat(1.0).not_le(isa.splat(1.0)).any())]);
             out.push(vec![u32::from(isa.splat(f32::NAN).not_le(isa.splat(1.0)).any())]);
             out
@@ -257,6 +304,8 @@ mod tests {
     fn every_instruction_set_gives_the_same_lanes() {
         let want = Level::Scalar.run(Every);
         assert_eq!(want[0][..2], [0, (-3.5f32).to_bits()]);
+        let turned = &want[want.len() - 3];
+        assert_eq!(turned[3 * 17 + 5], ((5 * 19 + 3) as f32).to_bits());
         for level in Level::all() {
             assert_eq!(level.run(Every), want, "{level:?}");
         }

@@ -3,10 +3,11 @@
 use std::hint::black_box;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args as Flags;
-use kiln::{DType, Datum, Error, Session, Tensor, Type, npy};
+use kiln::{DType, Datum, Error, NodeTime, Profile, Session, Tensor, Type, npy};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, note};
@@ -18,7 +19,7 @@ use crate::{files, machine, show};
 /// Measure how fast a model loads and runs
 #[derive(Flags, Debug)]
 #[command(after_help = "Examples:\n  \
-    kiln bench model.onnx --batch 32 --threads 1\n  \
+    kiln bench model.onnx --batch 32 --threads 1 --profile\n  \
     kiln bench model.onnx --input x=x.npy --iters 100 --json times.json")]
 pub struct Args {
     /// The ONNX file
@@ -40,6 +41,9 @@ pub struct Args {
     /// Write the measurements; - is stdout
     #[arg(long, value_name = "OUT.json")]
     json: Option<PathBuf>,
+    /// Say how long each node takes, the longest first
+    #[arg(long)]
+    profile: bool,
     /// Write the first 2000 rows of the main output
     #[arg(long, value_name = "FILE.npy")]
     save_output: Option<PathBuf>,
@@ -56,6 +60,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 /// The most rows that are saved.
 const SAVED_ROWS: usize = 2000;
+/// Nodes of a profile that are printed.
+const LONGEST: usize = 20;
 const WARM: Duration = Duration::from_millis(200);
 const FEWEST: usize = 10;
 /// Memory for times is taken while runs are timed, so there is an end.
@@ -72,6 +78,7 @@ struct Measured {
     rss_load_mb: Option<f64>,
     main_output: Option<String>,
     batch: u64,
+    nodes: Vec<NodeTime>,
 }
 
 /// Runs the verb.
@@ -155,6 +162,17 @@ fn time(args: &Args, session: &Session, inputs: &Named, seen: &mut Measured) -> 
         seen.latency_ns.push(u64::try_from(ns).unwrap_or(u64::MAX));
     }
     seen.cpu_ms = machine::cpu_ms() - cpu;
+    if args.profile {
+        let profile = Arc::new(Profile::default());
+        let start = Instant::now();
+        for i in 0.. {
+            if i >= FEWEST && start.elapsed() >= WARM {
+                break;
+            }
+            black_box(session.run_profiled(ordered.clone(), &profile))?;
+        }
+        seen.nodes = profile.nodes();
+    }
     Ok(())
 }
 
@@ -237,6 +255,10 @@ fn document(args: &Args, seen: &Measured, failure: Option<&Failure>) -> Value {
         }
         document["rows_per_s"] = json!(rate(seen, &times));
     }
+    if args.profile {
+        let node = |n: &NodeTime| json!({"name": n.name, "op": n.op, "by": n.by, "mean_us": micros(n), "runs": n.runs});
+        document["nodes"] = seen.nodes.iter().map(node).collect();
+    }
     document
 }
 
@@ -267,7 +289,27 @@ fn summary(seen: &Measured) -> String {
     if let Some(peak) = machine::peak_rss_mb() {
         rows.push(row("peak memory", format!("{peak:.1} MiB")));
     }
-    show::table(&rows)
+    let mut text = show::table(&rows);
+    if !seen.nodes.is_empty() {
+        text.push('\n');
+        text += &show::table(&longest(&seen.nodes));
+    }
+    text
+}
+
+fn micros(n: &NodeTime) -> f64 {
+    n.total.as_secs_f64() * 1e6 / n.runs.max(1) as f64
+}
+
+/// The nodes that take longest, with their share of all.
+fn longest(nodes: &[NodeTime]) -> Vec<Vec<String>> {
+    let all: f64 = nodes.iter().map(|n| n.total.as_secs_f64()).sum();
+    let row = |n: &NodeTime| {
+        let share = 100.0 * n.total.as_secs_f64() / all.max(f64::MIN_POSITIVE);
+        let time = format!("{:.1} us", micros(n));
+        vec![time, format!("{share:.1} %"), n.op.clone(), n.by.to_owned(), n.name.clone()]
+    };
+    nodes.iter().take(LONGEST).map(row).collect()
 }
 
 impl Feeding {

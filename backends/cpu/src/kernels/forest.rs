@@ -132,7 +132,7 @@ impl Kernel for ForestKernel {
                 let class = e.finish(votes);
                 to.set(row, &votes.scores);
                 if let (Kind::Classifier { labels, .. }, Some(class)) = (&e.kind, class) {
-                    to.label(row, labels, class);
+                    to.label(row, labels, &[class as u64]);
                 }
             };
             match &self.engine {

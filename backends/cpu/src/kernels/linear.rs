@@ -1,19 +1,26 @@
-//! Linear models of rows: products in double precision, where those of `f32` are exact, in eight
-//! sums side by side, column `c` in sum `c mod 8`.
+//! Linear models of rows.
+//!
+//! ```text
+//! x [rows, columns] ─products▶ scores [score, row] ─ending▶ [row, score], a label per row
+//! ```
+
+mod products;
 
 use kiln_ir::ops::linear::Linear;
 use kiln_ir::ops::scores::PostTransform;
 use kiln_ir::{Graph, NodeId, Op, Result, Type, invalid};
 
+use self::products::Products;
 use super::is_f32;
 use super::tabular::{self, Results, Rows};
 use crate::kernel::{Args, Kernel, LABELS, Row};
+use crate::lanes::unturn;
 use crate::simd::{Isa, Work, dispatch};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
     name: "linear_f32",
-    what: "LinearClassifier and LinearRegressor: double precision, eight sums side by side",
+    what: "LinearClassifier and LinearRegressor: double precision, rows in lanes",
     graphs: &[
         "y, z = ai.onnx.ml.LinearClassifier(x: f32[70,3]) {coefficients=[0.5,-1.0,0.25], \
          intercepts=[0.1], classlabels_ints=[10,20], post_transform=\"LOGISTIC\"}\nreturn y, z",
@@ -36,15 +43,10 @@ pub(super) static ROWS: &[Row] = &[Row {
     prepare,
 }];
 
-/// Sums side by side.
-const LANES: usize = 8;
 /// Rows that are done without looking up.
 const BLOCK: usize = 1024;
 /// Rows whose scores are transformed together.
 const GROUP: usize = 64;
-
-/// A number for each sum.
-type Lanes = [f64; LANES];
 
 /// What becomes of scores.
 #[derive(Clone, Copy, PartialEq)]
@@ -62,16 +64,9 @@ enum Ending {
 /// A model made ready.
 struct Model {
     op: Linear,
-    columns: usize,
-    /// The same, filled up to whole eights.
-    padded: usize,
-    /// Scores that are products.
-    count: usize,
+    products: Products,
     /// Scores that are given.
     width: usize,
-    /// Of each score `padded` coefficients.
-    weights: Vec<f64>,
-    intercepts: Vec<f64>,
     ending: Ending,
 }
 
@@ -88,14 +83,8 @@ impl Model {
     fn of(op: &Linear, columns: usize) -> Option<Self> {
         let count = op.count(columns).ok().filter(|_| columns > 0)?;
         let (numbers, width) = op.parts();
-        let padded = columns.next_multiple_of(LANES);
-        let mut weights = vec![0.0; count * padded];
-        let lines = numbers.coefficients.chunks_exact(columns);
-        for (to, from) in weights.chunks_exact_mut(padded).zip(lines) {
-            to.iter_mut().zip(from).for_each(|(to, from)| *to = f64::from(*from));
-        }
-        let intercept = |k: usize| numbers.intercepts.get(k).map_or(0.0, |b| f64::from(*b));
-        let intercepts = (0..count).map(intercept).collect();
+        let (coefficients, intercepts) = (&numbers.coefficients, &numbers.intercepts);
+        let products = Products::of(coefficients, columns, count, intercepts);
         let ending = match (numbers.post, count, width) {
             (PostTransform::Probit | PostTransform::SoftmaxZero, ..) => Ending::Defined,
             (_, 1, 2) => Ending::Opposed,
@@ -103,21 +92,15 @@ impl Model {
             (PostTransform::Logistic, ..) => Ending::Logistic,
             (PostTransform::Softmax, ..) => Ending::Softmax,
         };
-        Some(Self { op: op.clone(), columns, padded, count, width, weights, intercepts, ending })
-    }
-
-    /// The coefficients of a score.
-    #[inline(always)]
-    fn line(&self, k: usize) -> &[f64] {
-        &self.weights[k * self.padded..][..self.padded]
+        Some(Self { op: op.clone(), products, width, ending })
     }
 }
 
 impl Kernel for Model {
     fn run(&self, mut args: Args<'_>) -> Result<()> {
         let Rows { count, width, data } = tabular::rows(&args)?;
-        if width != self.columns {
-            invalid!("the input has {width} columns, the model {}", self.columns);
+        if width != self.products.columns {
+            invalid!("the input has {width} columns, the model {}", self.products.columns);
         }
         let classifier = matches!(self.op, Linear::Classifier(..));
         let results = Results::of(classifier, self.width, &mut args)?;
@@ -141,175 +124,139 @@ impl Work for Block<'_, '_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<S: Isa>(self, _: S) {
+    fn run<S: Isa>(self, isa: S) {
         let m = self.model;
-        let rows = self.x.len() / m.columns;
-        let mut scores = vec![0.0; rows.min(GROUP) * m.count];
-        let mut unread = vec![0.0; m.width];
-        for (i, x) in self.x.chunks(GROUP * m.columns).enumerate() {
-            let scores = &mut scores[..x.len() / m.columns * m.count];
-            let rows = x.chunks_exact(m.columns).map(<[f32]>::as_chunks);
-            let mut lasts = [[0.0; LANES]; GROUP];
-            for ((_, rest), last) in rows.clone().zip(&mut lasts) {
-                last[..rest.len()].copy_from_slice(rest);
-            }
-            for (((x, _), last), scores) in rows.zip(&lasts).zip(scores.chunks_exact_mut(m.count)) {
-                row::<S>(m, x, last, scores);
-            }
-            let from = i * GROUP;
+        let Products { columns, count, .. } = m.products;
+        let step = (self.x.len() / columns).min(GROUP).next_multiple_of(S::LANES);
+        // Whole vectors of scores, too, to be turned into rows.
+        let mut scores = vec![0.0; step * count.next_multiple_of(S::LANES)];
+        let mut room = vec![];
+        for (i, x) in self.x.chunks(GROUP * columns).enumerate() {
+            m.products.run(isa, x, &mut scores, step, &mut room);
+            let n = x.len() / columns;
+            let mut scored = Scored { m, scores: &mut scores, n, step, from: i * GROUP };
             match m.ending {
-                Ending::Defined => defined(m, scores, from, &mut unread, self.to),
-                Ending::Opposed => opposed(m, scores, from, self.to),
-                _ => several(m, scores, from, self.to),
+                Ending::Defined => scored.defined(self.to),
+                Ending::Opposed => scored.opposed(self.to),
+                _ => scored.several(isa, &mut room, self.to),
             }
         }
     }
 }
 
-/// `sum + a * b`, where the product of two `f32` is exact: rounded once either way.
-#[inline(always)]
-fn add_product<S: Isa>(sum: f64, a: f64, b: f64) -> f64 {
-    if S::FUSED { a.mul_add(b, sum) } else { sum + a * b }
+/// The scores of `n` rows, `step` apart, score by score.
+struct Scored<'a> {
+    m: &'a Model,
+    scores: &'a mut [f64],
+    n: usize,
+    step: usize,
+    /// The first of the rows.
+    from: usize,
 }
 
-#[inline(always)]
-fn add_products<S: Isa>(sums: &mut Lanes, x: &[f32; LANES], w: &Lanes) {
-    for j in 0..LANES {
-        sums[j] = add_product::<S>(sums[j], f64::from(x[j]), w[j]);
+impl Scored<'_> {
+    /// Ends rows one by one.
+    fn defined(&mut self, to: &mut Results<'_>) {
+        let mut row = vec![0.0; self.m.products.count];
+        let mut unread = vec![0.0; self.m.width];
+        let mut classes = [0; GROUP];
+        for (r, class) in classes.iter_mut().enumerate().take(self.n) {
+            let scores = self.scores.iter().skip(r).step_by(self.step);
+            row.iter_mut().zip(scores).for_each(|(to, s)| *to = *s);
+            let out = to.scores(self.from + r, 1).unwrap_or(&mut unread);
+            *class = self.m.op.finish(&mut row, out) as u64;
+        }
+        self.label(&classes, to);
     }
-}
 
-/// The sum of eight sums.
-#[inline(always)]
-fn total(s: &Lanes) -> f64 {
-    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
-}
-
-/// The scores of one row: of whole eights of columns, and of the last ones, filled up with zeros.
-#[inline(always)]
-fn row<S: Isa>(m: &Model, x: &[[f32; LANES]], last: &[f32; LANES], scores: &mut [f64]) {
-    let mut k = 0;
-    while k < m.count {
-        k += match m.count - k {
-            4.. => some::<S, 4>(m, x, last, k, scores),
-            // Some twice over, which is quicker than a few by themselves.
-            _ if m.count > 4 => some::<S, 4>(m, x, last, m.count - 4, scores),
-            2.. => some::<S, 2>(m, x, last, k, scores),
-            _ => some::<S, 1>(m, x, last, k, scores),
-        };
-    }
-}
-
-/// `K` scores of one row, from score `k` on.
-#[inline(always)]
-fn some<S: Isa, const K: usize>(
-    m: &Model,
-    x: &[[f32; LANES]],
-    last: &[f32; LANES],
-    k: usize,
-    scores: &mut [f64],
-) -> usize {
-    let mut lines: [&[Lanes]; K] = [&[]; K];
-    let mut ends: [&[Lanes]; K] = [&[]; K];
-    for i in 0..K {
-        (lines[i], ends[i]) = m.line(k + i).as_chunks().0.split_at(x.len());
-    }
-    let mut sums = [[0.0; LANES]; K];
-    for (i, x) in x.iter().enumerate() {
-        for j in 0..K {
-            add_products::<S>(&mut sums[j], x, &lines[j][i]);
+    #[inline(always)]
+    fn label(&self, classes: &[u64; GROUP], to: &mut Results<'_>) {
+        if let Linear::Classifier(_, labels) = &self.m.op {
+            to.label(self.from, labels, &classes[..self.n]);
         }
     }
-    if m.columns > x.len() * LANES {
-        for j in 0..K {
-            add_products::<S>(&mut sums[j], last, &ends[j][0]);
+
+    /// Ends rows of one score that stands for two.
+    #[inline(always)]
+    fn opposed(&mut self, to: &mut Results<'_>) {
+        let mut both = [[0.0; 2]; GROUP];
+        let mut classes = [0; GROUP];
+        let logistics = self.m.op.parts().0.post == PostTransform::Logistic;
+        for ((both, class), &s) in both.iter_mut().zip(&mut classes).zip(&*self.scores) {
+            let (first, second) = if logistics { logistic(s) } else { (1.0 - s, s) };
+            *both = [first as f32, second as f32];
+            *class = u64::from(s > 0.0);
         }
-    }
-    let intercepts = &m.intercepts[k..k + K];
-    for ((s, sums), b) in scores[k..k + K].iter_mut().zip(&sums).zip(intercepts) {
-        *s = total(sums) + b;
-    }
-    K
-}
-
-/// Ends rows one by one.
-fn defined(m: &Model, scores: &mut [f64], from: usize, unread: &mut [f32], to: &mut Results<'_>) {
-    for (r, scores) in scores.chunks_exact_mut(m.count).enumerate() {
-        let out = to.scores(from + r).unwrap_or(unread);
-        let class = m.op.finish(scores, out);
-        label(m, from + r, class, to);
-    }
-}
-
-#[inline(always)]
-fn label(m: &Model, row: usize, class: usize, to: &mut Results<'_>) {
-    if let Linear::Classifier(_, labels) = &m.op {
-        to.label(row, labels, class.min(m.width - 1));
-    }
-}
-
-/// Ends rows of one score that stands for two.
-#[inline(always)]
-fn opposed(m: &Model, scores: &mut [f64], from: usize, to: &mut Results<'_>) {
-    let mut first = [0.0; GROUP];
-    let mut second = [0.0; GROUP];
-    let logistics = m.op.parts().0.post == PostTransform::Logistic;
-    for ((first, second), s) in first.iter_mut().zip(&mut second).zip(&*scores) {
-        let both = if logistics { logistic(*s) } else { (1.0 - s, *s) };
-        (*first, *second) = (both.0 as f32, both.1 as f32);
-    }
-    for (r, s) in scores.iter().enumerate() {
-        if let Some([a, b]) = to.scores(from + r) {
-            (*a, *b) = (first[r], second[r]);
+        if let Some(out) = to.scores(self.from, self.n) {
+            out.copy_from_slice(&both.as_flattened()[..2 * self.n]);
         }
-        label(m, from + r, usize::from(*s > 0.0), to);
+        self.label(&classes, to);
     }
-}
 
-/// Ends rows that give as many scores as they have.
-#[inline(always)]
-fn several(m: &Model, scores: &mut [f64], from: usize, to: &mut Results<'_>) {
-    for (r, scores) in scores.chunks_exact_mut(m.count).enumerate() {
-        let class = argmax(scores);
-        let best = scores[class];
-        if m.ending == Ending::Softmax {
-            for s in scores {
-                *s -= best;
+    /// Ends rows that give as many scores as they have.
+    #[inline(always)]
+    fn several<S: Isa>(&mut self, isa: S, room: &mut Vec<f32>, to: &mut Results<'_>) {
+        let count = self.m.products.count;
+        if to.has_labels() {
+            let (best, mut classes) = self.best();
+            if count == 1 {
+                classes.iter_mut().zip(best).for_each(|(c, s)| *c = u64::from(s > 0.0));
             }
-        } else if m.count == 1 {
-            label(m, from + r, usize::from(best > 0.0), to);
-            continue;
+            self.label(&classes, to);
         }
-        label(m, from + r, class, to);
+        let scores = &mut self.scores[..self.step * count];
+        match self.m.ending {
+            Ending::Logistic => scores.iter_mut().for_each(|s| *s = logistic(*s).1),
+            Ending::Softmax => self.softmax(),
+            _ => {}
+        }
+        if let Some(out) = to.scores(self.from, self.n) {
+            room.clear();
+            room.extend(self.scores.iter().map(|s| *s as f32));
+            unturn(isa, room, self.step, out, count);
+        }
     }
-    match m.ending {
-        Ending::Logistic => scores.iter_mut().for_each(|s| *s = logistic(*s).1),
-        Ending::Softmax => softmax(scores, m.count),
-        _ => {}
+
+    /// The greatest score of each row and the first place of it; NaN is never greater.
+    #[inline(always)]
+    fn best(&self) -> ([f64; GROUP], [u64; GROUP]) {
+        let mut best = [f64::NEG_INFINITY; GROUP];
+        let mut class = [0; GROUP];
+        for (k, scores) in (0..).zip(self.of_scores()) {
+            for ((best, class), &s) in best.iter_mut().zip(&mut class).zip(scores) {
+                *class = if s > *best { k } else { *class };
+                *best = if s > *best { s } else { *best };
+            }
+        }
+        (best, class)
     }
-    for (r, scores) in scores.chunks_exact(m.count).enumerate() {
-        if let Some(out) = to.scores(from + r) {
-            for (o, s) in out.iter_mut().zip(scores) {
-                *o = *s as f32;
+
+    /// The rows' numbers of each score.
+    #[inline(always)]
+    fn of_scores(&self) -> impl Iterator<Item = &[f64]> {
+        self.scores.chunks_exact(self.step).take(self.m.products.count)
+    }
+
+    /// Softmax of each row.
+    #[inline(always)]
+    fn softmax(&mut self) {
+        let best = self.best().0;
+        let mut sums = [0.0; GROUP];
+        for scores in self.scores.chunks_exact_mut(self.step).take(self.m.products.count) {
+            for ((s, best), sum) in scores.iter_mut().zip(&best).zip(&mut sums) {
+                *s = exp(*s - best);
+                *sum += *s;
+            }
+        }
+        for sum in &mut sums {
+            *sum = 1.0 / if *sum > 0.0 { *sum } else { 1.0 };
+        }
+        for scores in self.scores.chunks_exact_mut(self.step).take(self.m.products.count) {
+            for (s, sum) in scores.iter_mut().zip(&sums) {
+                *s *= sum;
             }
         }
     }
-}
-
-/// The first of the greatest scores; NaN is never greater.
-#[inline(always)]
-fn argmax(scores: &[f64]) -> usize {
-    let mut best = f64::NEG_INFINITY;
-    for &s in scores {
-        best = if s > best { s } else { best };
-    }
-    // No branch: which score is the greatest cannot be foreseen.
-    let mut class = u64::MAX;
-    for (k, &s) in (0..).zip(scores) {
-        class = class.min(if s == best { k } else { u64::MAX });
-    }
-    // Where all are NaN, the first.
-    if class == u64::MAX { 0 } else { class as usize }
 }
 
 /// `1 / (1 + e^x)` and `1 / (1 + e^-x)`.
@@ -318,24 +265,6 @@ fn logistic(x: f64) -> (f64, f64) {
     let small = 1.0 / (1.0 + exp(-x.abs()));
     let great = 1.0 - small;
     (if x > 0.0 { great } else { small }, if x < 0.0 { great } else { small })
-}
-
-/// Softmax of each row, from which its greatest score is taken away.
-#[inline(always)]
-fn softmax(scores: &mut [f64], each: usize) {
-    for s in &mut *scores {
-        *s = exp(*s);
-    }
-    for scores in scores.chunks_exact_mut(each) {
-        let mut sum = 0.0;
-        for s in &*scores {
-            sum += s;
-        }
-        let sum = if sum > 0.0 { sum } else { 1.0 };
-        for s in scores {
-            *s /= sum;
-        }
-    }
 }
 
 /// `e^x` within `1e-9` of it, relatively; never less than `e^-700`.
@@ -361,55 +290,6 @@ fn exp(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::Level;
-    use kiln_ir::text;
-
-    fn model(columns: usize, scores: usize) -> Model {
-        let numbers = |n: usize| {
-            let n: Vec<String> = (0..n).map(|i| format!("{:.2}", (i as f64 * 1.7).sin())).collect();
-            n.join(",")
-        };
-        let g = text::parse(&format!(
-            "y = ai.onnx.ml.LinearRegressor(x: f32[N,{columns}]) {{targets={scores}, \
-             coefficients=[{}], intercepts=[{}]}}\nreturn y",
-            numbers(columns * scores),
-            numbers(scores)
-        ));
-        let g = g.expect("parses");
-        let op = g.nodes().find_map(|id| match g.op(id) {
-            Op::Linear(op) => Model::of(op, columns),
-            _ => None,
-        });
-        op.expect("a model")
-    }
-
-    fn bits(m: &Model, x: &[f32], level: Level) -> Vec<u32> {
-        let rows = x.len() / m.columns;
-        let mut out = vec![0.0; rows * m.width];
-        let mut to = Results::floats(&mut out, m.width);
-        level.run(Block { model: m, x, to: &mut to });
-        out.into_iter().map(f32::to_bits).collect()
-    }
-
-    #[test]
-    fn bits_depend_neither_on_instructions_nor_on_neighbours() {
-        for (columns, scores) in [(5, 1), (28, 2), (50, 15), (16, 3), (600, 5)] {
-            let m = model(columns, scores);
-            let x: Vec<f32> = (0..19 * columns).map(|i| (i as f32 * 0.37).cos()).collect();
-            let want = bits(&m, &x, Level::Scalar);
-            let exact = |r: usize, k: usize| {
-                let row = x[r * columns..][..columns].iter().zip(m.line(k));
-                row.map(|(x, w)| f64::from(*x) * w).sum::<f64>() + m.intercepts[k]
-            };
-            let far = f64::from(f32::from_bits(want[scores])) - exact(1, 0);
-            assert!(far.abs() < 1e-5, "{columns} columns: {far}");
-            for &level in Level::all() {
-                assert_eq!(bits(&m, &x, level), want, "{columns} columns, {level:?}");
-                let alone: Vec<u32> = x.chunks(columns).flat_map(|x| bits(&m, x, level)).collect();
-                assert_eq!(alone, want, "{columns} columns, {level:?}, row by row");
-            }
-        }
-    }
 
     #[test]
     fn exponentials() {

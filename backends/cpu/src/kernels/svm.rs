@@ -161,9 +161,9 @@ impl Machine {
         let at = |i: usize, line: usize| sums[i * self.lines + line];
         room.pairs.clear();
         room.pairs.extend(pairs(self.classes).map(|(i, j)| at(i, j - 1) + at(j, i)));
-        let scores = to.scores(row).unwrap_or(&mut room.unread);
+        let scores = to.scores(row, 1).unwrap_or(&mut room.unread);
         let class = c.finish(&room.pairs, scores, &mut room.scratch);
-        to.label(row, &c.labels, class);
+        to.label(row, &c.labels, &[class as u64]);
     }
 }
 

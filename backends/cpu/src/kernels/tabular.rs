@@ -56,12 +56,6 @@ impl<'a> Results<'a> {
         Ok(Self { labels, scores, each })
     }
 
-    /// Scores without labels.
-    #[cfg(test)]
-    pub fn floats(scores: &'a mut [f32], each: usize) -> Self {
-        Self { labels: None, scores: Scores::Narrow(scores), each }
-    }
-
     /// The results of `rows` rows at a time.
     fn blocks(self, rows: usize) -> Vec<Results<'a>> {
         let size = (rows * self.each).max(1);
@@ -102,6 +96,11 @@ impl<'a> Results<'a> {
         team::try_each(jobs, |(i, to)| block(i * rows..count.min((i + 1) * rows), to))
     }
 
+    /// Whether labels are read.
+    pub fn has_labels(&self) -> bool {
+        self.labels.is_some()
+    }
+
     /// Sets the scores of a row.
     pub fn set(&mut self, row: usize, scores: &[f64]) {
         let range = row * self.each..(row + 1) * self.each;
@@ -114,19 +113,27 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// The scores of a row, where they are `f32` and read.
-    pub fn scores(&mut self, row: usize) -> Option<&mut [f32]> {
+    /// The scores of `n` rows, where they are `f32` and read.
+    pub fn scores(&mut self, row: usize, n: usize) -> Option<&mut [f32]> {
         match &mut self.scores {
-            Scores::Narrow(s) => Some(&mut s[row * self.each..][..self.each]),
+            Scores::Narrow(s) => Some(&mut s[row * self.each..][..n * self.each]),
             _ => None,
         }
     }
 
-    /// Sets the label of a row.
-    pub fn label(&mut self, row: usize, labels: &Labels, class: usize) {
+    /// Sets the labels of some rows; a class beyond the last one is that.
+    pub fn label(&mut self, row: usize, labels: &Labels, classes: &[u64]) {
         match (&mut self.labels, labels) {
-            (Some(Integers::I64(out)), Labels::Ints(l)) => out[row] = l[class],
-            (Some(Integers::Strings(out)), Labels::Strings(l)) => out[row].clone_from(&l[class]),
+            (Some(Integers::I64(out)), Labels::Ints(l)) if !l.is_empty() => {
+                for (out, class) in out[row..].iter_mut().zip(classes) {
+                    *out = l[(*class as usize).min(l.len() - 1)];
+                }
+            }
+            (Some(Integers::Strings(out)), Labels::Strings(l)) if !l.is_empty() => {
+                for (out, class) in out[row..].iter_mut().zip(classes) {
+                    out.clone_from(&l[(*class as usize).min(l.len() - 1)]);
+                }
+            }
             _ => {}
         }
     }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, Div, Mul, Not, Shl, Sub};
 
-use super::{Floats, Ints, Isa, Mask, Work};
+use super::{Doubles, Floats, Ints, Isa, Mask, Work};
 
 const N: usize = 16;
 
@@ -18,6 +18,10 @@ pub struct F(__m512);
 /// Sixteen `u32`.
 #[derive(Clone, Copy, Debug)]
 pub struct I(__m512i);
+
+/// Sixteen `f64`.
+#[derive(Clone, Copy, Debug)]
+pub struct D(__m512d, __m512d);
 
 /// Sixteen answers.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +58,7 @@ macro_rules! have {
 impl Isa for Avx512 {
     type F = F;
     type I = I;
+    type D = D;
     type M = M;
     const LANES: usize = N;
     const REGISTERS: usize = 32;
@@ -82,6 +87,46 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn load_ints(self, x: &[u32]) -> I {
         I(have!(_mm512_loadu_si512(x[..N].as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn turn(self, rows: &[f32], stride: usize, out: &mut [f32], step: usize) {
+        let mut x = [self.splat(0.0).0; N];
+        for (r, x) in x.iter_mut().enumerate() {
+            *x = self.load(&rows[r * stride..]).0;
+        }
+        // Of four rows each: column `j` of every quarter of a row.
+        let mut y = x;
+        for g in [0, 4, 8, 12] {
+            let (a, b) = (
+                have!(_mm512_unpacklo_ps(x[g], x[g + 1])),
+                have!(_mm512_unpackhi_ps(x[g], x[g + 1])),
+            );
+            let (c, d) = (
+                have!(_mm512_unpacklo_ps(x[g + 2], x[g + 3])),
+                have!(_mm512_unpackhi_ps(x[g + 2], x[g + 3])),
+            );
+            y[g] = have!(_mm512_shuffle_ps::<0x44>(a, c));
+            y[g + 1] = have!(_mm512_shuffle_ps::<0xee>(a, c));
+            y[g + 2] = have!(_mm512_shuffle_ps::<0x44>(b, d));
+            y[g + 3] = have!(_mm512_shuffle_ps::<0xee>(b, d));
+        }
+        for j in 0..4 {
+            let (a, b, c, d) = (y[j], y[j + 4], y[j + 8], y[j + 12]);
+            // Quarters 0 and 2, then 1 and 3.
+            let (low, high) = (
+                have!(_mm512_shuffle_f32x4::<0x88>(a, b)),
+                have!(_mm512_shuffle_f32x4::<0x88>(c, d)),
+            );
+            F(have!(_mm512_shuffle_f32x4::<0x88>(low, high))).store(&mut out[j * step..]);
+            F(have!(_mm512_shuffle_f32x4::<0xdd>(low, high))).store(&mut out[(j + 8) * step..]);
+            let (low, high) = (
+                have!(_mm512_shuffle_f32x4::<0xdd>(a, b)),
+                have!(_mm512_shuffle_f32x4::<0xdd>(c, d)),
+            );
+            F(have!(_mm512_shuffle_f32x4::<0x88>(low, high))).store(&mut out[(j + 4) * step..]);
+            F(have!(_mm512_shuffle_f32x4::<0xdd>(low, high))).store(&mut out[(j + 12) * step..]);
+        }
     }
 }
 
@@ -166,6 +211,51 @@ impl Floats for F {
     #[inline(always)]
     fn to_bits(self) -> I {
         I(have!(_mm512_castps_si512(self.0)))
+    }
+}
+
+impl Add for D {
+    type Output = D;
+
+    #[inline(always)]
+    fn add(self, o: D) -> D {
+        D(have!(_mm512_add_pd(self.0, o.0)), have!(_mm512_add_pd(self.1, o.1)))
+    }
+}
+
+impl Doubles for D {
+    type Isa = Avx512;
+
+    #[inline(always)]
+    fn widen(x: F) -> D {
+        let (low, high) =
+            (have!(_mm512_castps512_ps256(x.0)), have!(_mm512_extractf32x8_ps::<1>(x.0)));
+        D(have!(_mm512_cvtps_pd(low)), have!(_mm512_cvtps_pd(high)))
+    }
+
+    #[inline(always)]
+    fn splat(_: Avx512, x: f64) -> D {
+        let x = have!(_mm512_set1_pd(x));
+        D(x, x)
+    }
+
+    #[inline(always)]
+    fn load(_: Avx512, x: &[f64]) -> D {
+        let (low, high) = x[..N].split_at(N / 2);
+        D(have!(_mm512_loadu_pd(low.as_ptr())), have!(_mm512_loadu_pd(high.as_ptr())))
+    }
+
+    #[inline(always)]
+    fn store(self, out: &mut [f64]) {
+        let (low, high) = out[..N].split_at_mut(N / 2);
+        have!(_mm512_storeu_pd(low.as_mut_ptr(), self.0));
+        have!(_mm512_storeu_pd(high.as_mut_ptr(), self.1));
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: D, b: D) -> D {
+        let low = have!(_mm512_fmadd_pd(self.0, a.0, b.0));
+        D(low, have!(_mm512_fmadd_pd(self.1, a.1, b.1)))
     }
 }
 

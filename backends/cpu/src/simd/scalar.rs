@@ -3,7 +3,7 @@
 use std::array::from_fn;
 use std::ops::{Add, BitAnd, Div, Mul, Not, Shl, Sub};
 
-use super::{Floats, Ints, Isa, Mask, Work};
+use super::{Doubles, Floats, Ints, Isa, Mask, Work};
 
 /// Lanes.
 const N: usize = 8;
@@ -20,6 +20,10 @@ pub struct F([f32; N]);
 #[derive(Clone, Copy, Debug)]
 pub struct I([u32; N]);
 
+/// Eight `f64`.
+#[derive(Clone, Copy, Debug)]
+pub struct D([f64; N]);
+
 /// Eight answers.
 #[derive(Clone, Copy, Debug)]
 pub struct M([bool; N]);
@@ -27,6 +31,7 @@ pub struct M([bool; N]);
 impl Isa for Scalar {
     type F = F;
     type I = I;
+    type D = D;
     type M = M;
     const LANES: usize = N;
     const REGISTERS: usize = 8;
@@ -57,6 +62,16 @@ impl Isa for Scalar {
     fn load_ints(self, x: &[u32]) -> I {
         let x = &x[..N];
         I(from_fn(|i| x[i]))
+    }
+
+    #[inline(always)]
+    fn turn(self, rows: &[f32], stride: usize, out: &mut [f32], step: usize) {
+        for r in 0..N {
+            let row = &rows[r * stride..][..N];
+            for (c, x) in row.iter().enumerate() {
+                out[c * step + r] = *x;
+            }
+        }
     }
 }
 
@@ -134,6 +149,45 @@ impl Floats for F {
     #[inline(always)]
     fn to_bits(self) -> I {
         I(self.0.map(f32::to_bits))
+    }
+}
+
+impl Add for D {
+    type Output = D;
+
+    #[inline(always)]
+    fn add(self, o: D) -> D {
+        D(from_fn(|i| self.0[i] + o.0[i]))
+    }
+}
+
+impl Doubles for D {
+    type Isa = Scalar;
+
+    #[inline(always)]
+    fn widen(x: F) -> D {
+        D(x.0.map(f64::from))
+    }
+
+    #[inline(always)]
+    fn splat(_: Scalar, x: f64) -> D {
+        D([x; N])
+    }
+
+    #[inline(always)]
+    fn load(_: Scalar, x: &[f64]) -> D {
+        let x = &x[..N];
+        D(from_fn(|i| x[i]))
+    }
+
+    #[inline(always)]
+    fn store(self, out: &mut [f64]) {
+        out[..N].copy_from_slice(&self.0);
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: D, b: D) -> D {
+        D(from_fn(|i| self.0[i] * a.0[i] + b.0[i]))
     }
 }
 

@@ -7,6 +7,7 @@ use super::splits::{Column, Real, Splits};
 use super::sweep::{Sweep, Swept, WORD};
 use super::tally::{Sums, Tally};
 use super::walk::{ROOT, SHOWN, Shape, Table, Walk};
+use crate::lanes::turn;
 use crate::simd::{Floats, Ints, Isa, Level, Work};
 
 /// Vectors of rows that a tree is swept with at a time.
@@ -289,7 +290,22 @@ impl Work for Blocked<'_> {
         let mut sums = self.engine.tally.begin(self.e, self.engine.wide, padded);
         let mut table = vec![0.0; columns.len() * padded];
         let size = columns.len() * wide;
+        // Turning costs a fraction of a step per number, looking one up several.
+        let turns = self.width < 4 * columns.len();
+        let mut turned =
+            vec![0.0; if turns { self.width.next_multiple_of(S::LANES) * wide } else { 0 }];
         for (tile, x) in table.chunks_mut(size.max(1)).zip(self.x.chunks(wide * self.width)) {
+            if turns {
+                turn(isa, x, self.width, &mut turned, wide);
+                for (to, column) in tile.chunks_exact_mut(wide).zip(columns) {
+                    let from = &turned[column.feature as usize * wide..][..wide];
+                    match column.mirrored {
+                        true => to.iter_mut().zip(from).for_each(|(to, x)| *to = x.mirrored()),
+                        false => to.copy_from_slice(from),
+                    }
+                }
+                continue;
+            }
             for (r, x) in x.chunks_exact(self.width).enumerate() {
                 for (c, column) in columns.iter().enumerate() {
                     tile[c * wide + r] = read(x, *column);

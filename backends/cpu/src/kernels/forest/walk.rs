@@ -66,7 +66,7 @@ pub(super) struct Shape {
 /// Splits that are counted: beyond, no tactic but walking pays.
 pub(super) const SHOWN: usize = 1 << 12;
 /// Walks side by side.
-const ABREAST: usize = 16;
+const ABREAST: usize = 8;
 /// Steps between looks at whether all have arrived.
 const STRIDE: u32 = 4;
 
@@ -226,32 +226,39 @@ impl<T: Real> Walk<T> {
         at: &mut [u32; ABREAST],
         read: impl Fn(usize, usize) -> T,
     ) {
-        let mask = (1 << self.bits) - 1;
+        let (bits, mask) = (self.bits, (1 << self.bits) - 1);
         for (l, at) in at.iter().enumerate() {
             assert!(((base(l) + at) as usize) < self.steps.len(), "a walk begins at a step");
         }
-        let mut left = depth;
-        while left > 0 {
-            let mut moved = 0;
-            for _ in 0..STRIDE.min(left) {
-                moved = 0;
-                for (l, at) in at.iter_mut().enumerate() {
-                    // SAFETY: where walks begin was looked at above, and `Builder` links the steps
-                    // of a tree to steps of the same tree alone.
-                    #[allow(unsafe_code)]
-                    let step = unsafe { self.steps.get_unchecked((base(l) + *at) as usize) };
-                    let x = read(l, (step.link & mask) as usize);
-                    let below = x <= step.threshold;
-                    let next = (step.link >> self.bits) + u32::from(!below);
-                    moved |= next ^ *at;
-                    *at = next;
+        let steps = &self.steps[..];
+        let step = |l: usize, at: u32| {
+            // SAFETY: where walks begin was looked at above, and `Builder` links the steps of a
+            // tree to steps of the same tree alone.
+            #[allow(unsafe_code)]
+            let step = unsafe { steps.get_unchecked((base(l) + at) as usize) };
+            let x = read(l, (step.link & mask) as usize);
+            let below = x <= step.threshold;
+            (step.link >> bits) + u32::from(!below)
+        };
+        // Locals, so that they stay in registers.
+        let mut now = *at;
+        for _ in 0..depth.div_ceil(STRIDE) {
+            for _ in 1..STRIDE {
+                for (l, now) in now.iter_mut().enumerate() {
+                    *now = step(l, *now);
                 }
             }
-            left -= STRIDE.min(left);
+            let mut moved = 0;
+            for (l, now) in now.iter_mut().enumerate() {
+                let next = step(l, *now);
+                moved |= next ^ *now;
+                *now = next;
+            }
             if moved == 0 {
                 break;
             }
         }
+        *at = now;
     }
 }
 
