@@ -45,6 +45,21 @@ impl<'a> Cells<'a> {
         Self { data, columns, ..self }
     }
 
+    /// Some whole rows, where they lie one behind the other.
+    ///
+    /// # Panics
+    /// Where they are not there.
+    #[allow(unsafe_code)]
+    pub fn dense(&self, row: usize, rows: usize) -> Option<&'a mut [f32]> {
+        assert!(row + rows <= self.rows, "invariant: rows of the matrix");
+        let at = row * self.stride;
+        // SAFETY: the rows lie in the slice, as `new` and the line above assert; that no other
+        // holds a piece of them is what the type asks of its users.
+        (self.stride == self.columns).then(|| unsafe {
+            std::slice::from_raw_parts_mut(self.data.add(at), rows * self.columns)
+        })
+    }
+
     /// `n` elements of a row.
     ///
     /// # Panics

@@ -1,5 +1,6 @@
 //! The kernel table. A node that no row takes is run by its definition.
 
+mod arg;
 mod attention;
 mod conv;
 mod conv_integer;
@@ -51,6 +52,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         norm::ROWS,
         softmax::ROWS,
         reduce::ROWS,
+        arg::ROWS,
         pool::ROWS,
         movement::ROWS,
         rnn::ROWS,

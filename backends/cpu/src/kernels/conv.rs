@@ -212,7 +212,8 @@ impl Block<'_> {
             epilogue(None, self.residual.map(|z| &z[at..][..y.len()]), activation, y);
         };
         let bias = self.bias.map(|b| &b[q * rows..][..rows]);
-        let ending = Ending { columns: None, rows: bias, bounds, then: rest.then_some(&then) };
+        let ending =
+            Ending { rows: bias, bounds, then: rest.then_some(&then), ..Ending::default() };
         Product { a, b: panels.as_ref(), layout, ending }
             .run_on(out.part(columns.start, columns.len()));
     }

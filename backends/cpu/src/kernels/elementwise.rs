@@ -2,11 +2,12 @@
 //! is allowed.
 
 use kiln_ir::ops::select::Select;
+use kiln_ir::ops::unary::Unary;
 use kiln_ir::{Graph, NodeId, Op};
 
 use super::is_f32;
 use super::tiles::Program;
-use crate::kernel::{BYTES, FLOATS, Kernel, Row};
+use crate::kernel::{BYTES, FLOATS, Kernel, Row, TRUTHS};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
@@ -69,6 +70,19 @@ pub(super) static ROWS: &[Row] = &[
         prepare: prepare_quantizer,
     },
     Row {
+        name: "compare_f32",
+        what: "comparisons, IsNaN and the logic of truth values: tiles in parallel",
+        graphs: &[
+            "t = f32[1]{0.25}\na = Greater(x: f32[7,300], t)\nb = Less(x, z: f32[300])\n\
+             c = Or(a, b)\nd = Not(c)\ne = Xor(d, a)\nf = IsNaN(x)\nreturn e, f",
+            "a = LessOrEqual(x: f32[3,4], z: f32[3,1])\nb = GreaterOrEqual(z, x)\n\
+             c = Equal(x, x)\nd = And(a, b)\nreturn c, d",
+        ],
+        in_place: false,
+        firsts: TRUTHS,
+        prepare: prepare_compare,
+    },
+    Row {
         name: "region_f32",
         what: "ai.kiln.Region of f32, truth values and bytes between quantizers: a program on \
                tiles that stay in L1",
@@ -108,6 +122,11 @@ fn prepare_unary(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
 fn prepare_other(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let takes = matches!(g.op(id), Op::Binary(_) | Op::Variadic(_) | Op::Select(Select::Where));
     boxed(takes.then(|| Program::of_node(g, id)).flatten())
+}
+
+fn prepare_compare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
+    let logic = matches!(g.op(id), Op::Compare(_) | Op::Unary(Unary::Not | Unary::IsNaN));
+    boxed(logic.then(|| Program::of_node(g, id)).flatten())
 }
 
 fn prepare_clip(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {

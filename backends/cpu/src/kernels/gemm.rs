@@ -109,12 +109,15 @@ impl Layout {
     }
 }
 
-/// Is given the row, the first column and the numbers of a finished piece of a row.
+/// Is given the row, the first column and the numbers of a finished piece of a row, or of several
+/// whole rows that lie one behind the other.
 pub(crate) type Then<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
 
 /// What becomes of the sums before they are stored, in this order.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ending<'a> {
+    /// A factor.
+    pub scale: Option<f32>,
     /// Added to every row: a number per column.
     pub columns: Option<&'a [f32]>,
     /// Added to every column: a number per row.
@@ -128,6 +131,9 @@ pub(crate) struct Ending<'a> {
 impl Ending<'_> {
     /// Ends a piece of a row by itself.
     pub fn finish(&self, row: usize, first: usize, y: &mut [f32]) {
+        if let Some(scale) = self.scale {
+            y.iter_mut().for_each(|y| *y *= scale);
+        }
         if let Some(bias) = self.columns {
             y.iter_mut().zip(&bias[first..]).for_each(|(y, b)| *y += b);
         }
@@ -261,10 +267,11 @@ impl Part<'_> {
                     _ => by_rows!(rows, self.tile::<S, 4>(isa, at, steps)),
                 }
             }
-            if let (Some(then), true) = (self.product.ending.then, steps.to == k) {
-                for r in row..row + rows {
-                    then(r, first, self.cells.piece(r, first, last - first));
-                }
+            let Some(then) = self.product.ending.then.filter(|_| steps.to == k) else { continue };
+            match self.cells.dense(row, rows).filter(|_| (first, last) == (0, n)) {
+                Some(whole) => then(row, 0, whole),
+                None => (row..row + rows)
+                    .for_each(|r| then(r, first, self.cells.piece(r, first, last - first))),
             }
         }
     }
@@ -299,6 +306,9 @@ impl Part<'_> {
             let c = self.cells.piece(row + r, column, columns);
             for (v, &sum) in sums.iter().enumerate() {
                 let mut y = sum;
+                if let Some(scale) = ending.scale {
+                    y = y * isa.splat(scale);
+                }
                 if let Some(bias) = bias {
                     y = y + some(isa, bias, v);
                 }
@@ -394,6 +404,7 @@ mod tests {
                     let double =
                         |_: usize, _: usize, y: &mut [f32]| y.iter_mut().for_each(|y| *y *= 2.0);
                     let ending = Ending {
+                        scale: Some(1.0),
                         columns: Some(&columns),
                         rows: Some(&rows),
                         bounds: Some((-9.0, 1e6)),

@@ -4,12 +4,10 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use kiln_ir::ops::arg::Arg;
 use kiln_ir::ops::gather::Gather;
 use kiln_ir::{Attr, Error, Graph, NodeId, Op, Operator, Result, Type, Value, invalid};
-use kiln_tensor::{DType, Tensor, shape};
+use kiln_tensor::{DType, Tensor};
 
-use super::is_f32;
 use crate::kernel::{Args, FLOATS, Integers, Kernel, LABELS, Operand, Row};
 use crate::team;
 
@@ -45,19 +43,6 @@ pub(super) static ROWS: &[Row] = &[
         in_place: false,
         firsts: FLOATS,
         prepare: prepare_one_hot,
-    },
-    Row {
-        name: "arg_f32",
-        what: "ArgMax and ArgMin of f32 along the last axis",
-        graphs: &[
-            "y = ArgMax(x: f32[70,10]) {axis=1, keepdims=0}\nreturn y",
-            "a = Floor(x: f32[2,9,5])\ny = ArgMin(a) {axis=-1, select_last_index=1}\n\
-             z = ArgMax(a) {axis=2, select_last_index=1}\nreturn y, z",
-            "a = Log(x: f32[40,4])\ny = ArgMin(a) {axis=1}\nz = ArgMax(a) {axis=1}\nreturn y, z",
-        ],
-        in_place: false,
-        firsts: LABELS,
-        prepare: prepare_arg,
     },
     Row {
         name: "gather_labels",
@@ -279,62 +264,6 @@ impl Kernel for OneHot {
     }
 }
 
-/// The place of the greatest element along the last axis; of the least, where `sign` is -1.
-struct Search {
-    sign: f32,
-    last: bool,
-}
-
-fn prepare_arg(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
-    let Op::Arg(op) = g.op(id) else { return None };
-    let x = g.input_of(id, 0)?;
-    is_f32(g, x).then_some(())?;
-    let Type::Tensor(t) = g.ty(x) else { return None };
-    let rank = t.shape.as_ref()?.len();
-    let fields = op.fields();
-    let sign = if matches!(op, Arg::Max(_)) { 1.0 } else { -1.0 };
-    let along_last = shape::axis(fields.axis, rank).ok()? + 1 == rank;
-    let search = Search { sign, last: fields.select_last_index };
-    along_last.then(|| Box::new(search) as Box<dyn Kernel>)
-}
-
-impl Search {
-    /// NaN is beyond every number.
-    fn place(&self, row: &[f32]) -> usize {
-        let mut place = 0;
-        let mut best = row[0] * self.sign;
-        for (i, x) in row.iter().enumerate().skip(1) {
-            let x = x * self.sign;
-            let further = (x > best) & !best.is_nan() | (x.is_nan() & !best.is_nan());
-            let equal = self.last & ((x == best) | (x.is_nan() & best.is_nan()));
-            if further | equal {
-                (best, place) = (x, i);
-            }
-        }
-        place
-    }
-}
-
-impl Kernel for Search {
-    fn run(&self, args: Args<'_>) -> Result<()> {
-        let (shape, x) = args.input(0)?;
-        let n = shape.last().copied().unwrap_or(0);
-        if n == 0 {
-            invalid!("the last axis is empty: it has no greatest and no least element");
-        }
-        let Some(Integers::I64(y)) = args.integers else {
-            return Err(Error::bug("places are no integers"));
-        };
-        let rows = (JOB / n).max(1);
-        team::each(y.chunks_mut(rows).enumerate(), |(job, y)| {
-            for (y, row) in y.iter_mut().zip(x[job * rows * n..].chunks_exact(n)) {
-                *y = self.place(row) as i64;
-            }
-        });
-        Ok(())
-    }
-}
-
 /// Labels by place.
 struct Taken;
 
@@ -363,6 +292,11 @@ impl Kernel for Taken {
         match args.integers {
             Some(Integers::I64(y)) => {
                 let labels = labels.as_slice::<i64>()?;
+                // Looked at once for all, so that taking them is a loop without ways out.
+                if places.iter().all(|i| (0..n as i64).contains(i)) {
+                    y.iter_mut().zip(places).for_each(|(y, i)| *y = labels[*i as usize]);
+                    return Ok(());
+                }
                 y.iter_mut().zip(places).try_for_each(|(y, i)| {
                     *y = labels[at(*i)?];
                     Ok(())

@@ -1,5 +1,6 @@
 //! MatMul and Gemm of `f32` by packed panels, with what is fused into them.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use kiln_ir::ops::activation::Activation;
@@ -7,7 +8,7 @@ use kiln_ir::ops::matmul::{Gemm, MatMul};
 use kiln_ir::{Graph, NodeId, Op, Result, invalid};
 use kiln_tensor::shape;
 
-use super::gemm::{Ending, Layout, Left, Product};
+use super::gemm::{Ending, Layout, Left, Product, Then};
 use super::gemv::{self, FEW};
 use super::tiles::Spread;
 use super::{all_f32, math};
@@ -192,16 +193,14 @@ impl Kernel for Stacks {
         let MatMul { alpha, trans_a, trans_b, .. } = self.op;
         let (a_batch, b_batch) = (&a_shape[..a_shape.len() - 2], &b_shape[..b_shape.len() - 2]);
         let (bias, residual) = (Addend::of(&args, 2)?, Addend::of(&args, 3)?);
-        let columns = bias.as_ref().filter(|_| alpha == 1.0).and_then(|b| b.columns(n));
+        let scale = (alpha != 1.0).then_some(alpha);
+        let columns = bias.as_ref().and_then(|b| b.columns(n));
         let bounds = self.activation.and_then(bounds).filter(|_| residual.is_none());
-        let bounds = bounds.filter(|_| alpha == 1.0 && columns.is_some() == bias.is_some());
+        let bounds = bounds.filter(|_| columns.is_some() == bias.is_some());
         let addends = [bias.filter(|_| columns.is_none()), residual];
         let activation = self.activation.filter(|_| bounds.is_none());
-        let rest = alpha != 1.0 || addends.iter().any(Option::is_some) || activation.is_some();
+        let rest = addends.iter().any(Option::is_some) || activation.is_some();
         let finish = |first: usize, row: usize, j: usize, y: &mut [f32]| {
-            if alpha != 1.0 {
-                y.iter_mut().for_each(|y| *y *= alpha);
-            }
             addends.iter().flatten().for_each(|z| z.add(first + row * n + j, y));
             if let Some(activation) = activation {
                 math::activate(activation, y);
@@ -224,11 +223,17 @@ impl Kernel for Stacks {
             let rows = trans_a.then(|| rows_of(a, (m, k)));
             let a = Left { data: rows.as_deref().unwrap_or(a), stride: k, rows: m };
             let then = |row: usize, j: usize, y: &mut [f32]| finish(q * m * n, row, j, y);
-            let ending = Ending { columns, rows: None, bounds, then: rest.then_some(&then) };
+            let then = rest.then_some(&then as Then<'_>);
+            let ending = Ending { scale, columns, rows: None, bounds, then };
             product(a, (k, n), right(b), c, ending);
         }
         Ok(())
     }
+}
+
+/// Numbers times a factor.
+fn scaled(x: &[f32], by: f32) -> Cow<'_, [f32]> {
+    if by == 1.0 { x.into() } else { x.iter().map(|x| x * by).collect() }
 }
 
 /// The bounds that an activation is, where it is that alone.
@@ -256,21 +261,25 @@ impl Kernel for General {
         if inner != k {
             invalid!("A is {a_shape:?} and B is {b_shape:?}: their inner lengths differ");
         }
-        let addend = args.floats(2);
-        let columns = addend
-            .filter(|(s, _)| alpha == 1.0 && beta == 1.0 && matches!(s, [1, w] | [w] if *w == n));
-        let columns = columns.map(|(_, c)| c);
-        let strides = addend.map(|(s, _)| shape::broadcast_strides(s, args.shape));
-        let finish = |row: usize, first: usize, y: &mut [f32]| {
-            for (j, y) in y.iter_mut().enumerate() {
-                *y *= alpha;
-                if let (Some((_, c)), Some(s)) = (addend, &strides) {
-                    *y += beta * c[row * s[0] + (first + j) * s[1]];
+        let addend = args.floats(2).map(|(s, c)| (s, scaled(c, beta)));
+        let of = |fits: fn(&[usize], [usize; 2]) -> bool| {
+            addend.as_ref().filter(|(s, _)| fits(s, [m, n])).map(|(_, c)| &c[..])
+        };
+        let columns = of(|s, [_, n]| matches!(*s, [w] | [1, w] if w == n));
+        let rows = of(|s, [m, n]| matches!(*s, [h, 1] if h == m && n > 1));
+        let rest = addend.as_ref().filter(|_| columns.is_none() && rows.is_none());
+        let strides = rest.map(|(s, _)| shape::broadcast_strides(s, args.shape));
+        let then = |row: usize, first: usize, y: &mut [f32]| {
+            let (Some((_, c)), Some(s)) = (rest, &strides) else { return };
+            for (i, y) in y.chunks_mut(n - first).enumerate() {
+                for (j, y) in y.iter_mut().enumerate() {
+                    *y += c[(row + i) * s[0] + (first + j) * s[1]];
                 }
             }
         };
-        let rest = columns.is_none() && (addend.is_some() || alpha != 1.0);
-        let ending = Ending { columns, rows: None, bounds: None, then: rest.then_some(&finish) };
+        let scale = (alpha != 1.0).then_some(alpha);
+        let then = rest.is_some().then_some(&then as Then<'_>);
+        let ending = Ending { scale, columns, rows, bounds: None, then };
         let rows = trans_a.then(|| rows_of(a, (m, k)));
         let a = Left { data: rows.as_deref().unwrap_or(a), stride: k, rows: m };
         let right = Right { data: b, turned: trans_b, packed: self.packed.as_ref() };

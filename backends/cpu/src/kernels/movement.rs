@@ -397,6 +397,9 @@ fn join_of<T: Copy + Send + Sync>(
     }
     let rows = (JOB / row).max(1);
     team::each(out.chunks_mut(rows * row).enumerate(), |(q, y)| {
+        if row <= NARROW {
+            return columnwise(&parts, q * rows, row, y);
+        }
         for (r, mut y) in y.chunks_exact_mut(row).enumerate() {
             for &(n, x) in &parts {
                 let (piece, rest) = y.split_at_mut(n);
@@ -406,6 +409,21 @@ fn join_of<T: Copy + Send + Sync>(
         }
     });
     Ok(())
+}
+
+/// Rows of so few elements are put together part by part.
+const NARROW: usize = 16;
+
+/// Puts rows from `first` on together, one column of all of them after the other.
+fn columnwise<T: Copy>(parts: &[(usize, &[T])], first: usize, row: usize, y: &mut [T]) {
+    let mut at = 0;
+    for &(n, x) in parts {
+        for c in 0..n {
+            let x = x[first * n + c..].iter().step_by(n);
+            y[at + c..].iter_mut().step_by(row).zip(x).for_each(|(y, x)| *y = *x);
+        }
+        at += n;
+    }
 }
 
 fn split(args: Args<'_>, axis: i64) -> Result<()> {

@@ -5,6 +5,7 @@ use kiln_ir::{Graph, NodeId, Op, Result, Type};
 
 use super::is_f32;
 use crate::kernel::{Args, FLOATS, Kernel, Row};
+use crate::lanes::{turn, unturn};
 use crate::simd::{Isa, Work, dispatch};
 use crate::team;
 
@@ -87,7 +88,12 @@ impl Kernel for Each {
             if !args.in_place {
                 y.copy_from_slice(&x[i * size..][..y.len()]);
             }
-            dispatch(Rows { each: self, y });
+            match self.table {
+                Table::Norm(norm) if self.columns <= SHORT => {
+                    dispatch(Norms { norm, columns: self.columns, y });
+                }
+                _ => dispatch(Rows { each: self, y }),
+            }
         });
         Ok(())
     }
@@ -129,6 +135,49 @@ impl Work for Rows<'_> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Rows of so few columns are normalized in lanes.
+const SHORT: usize = 48;
+/// Rows in lanes at a time.
+const ABREAST: usize = 64;
+
+/// Rows that are divided by their norms.
+struct Norms<'a> {
+    norm: Norm,
+    columns: usize,
+    y: &'a mut [f32],
+}
+
+impl Work for Norms<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, isa: S) {
+        let n = self.columns;
+        let most = (self.y.len() / n).min(ABREAST).next_multiple_of(S::LANES);
+        let mut turned = vec![0.0; n.next_multiple_of(S::LANES) * most];
+        for y in self.y.chunks_mut(ABREAST * n) {
+            turn(isa, y, n, &mut turned, most);
+            let start = if self.norm == Norm::Max { f64::NEG_INFINITY } else { 0.0 };
+            let mut norms = [start; ABREAST];
+            for x in turned.chunks_exact(most).take(n) {
+                for (norm, x) in norms.iter_mut().zip(x) {
+                    *norm = more(self.norm, *norm, f64::from(*x));
+                }
+            }
+            for norm in &mut norms {
+                *norm = if self.norm == Norm::L2 { norm.sqrt() } else { *norm };
+                *norm = if *norm == 0.0 { 1.0 } else { *norm };
+            }
+            for x in turned.chunks_exact_mut(most).take(n) {
+                for (norm, x) in norms.iter().zip(x) {
+                    *x = (f64::from(*x) / norm) as f32;
+                }
+            }
+            unturn(isa, &turned, most, y, n);
         }
     }
 }

@@ -6,20 +6,23 @@
 
 use kiln_ir::ops::global_pool::GlobalPool;
 use kiln_ir::ops::reduce::{Reduce, ReduceKind};
+use kiln_ir::ops::unary::{Function, Unary};
 use kiln_ir::{Graph, NodeId, Op, Result};
 use kiln_tensor::shape;
 
-use super::math::Fma;
+use super::math::{self, Fma};
 use super::widest::widest;
 use super::{all_f32, is_f32};
 use crate::kernel::{Args, FLOATS, Kernel, Row};
+use crate::lanes::turn;
+use crate::simd::{Isa, Work, dispatch};
 use crate::team;
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[
     Row {
         name: "reduce_f32",
-        what: "ReduceSum, Mean, Max, Min, L1, L2 and SumSquare over neighbouring axes",
+        what: "ReduceSum, Mean, Max, Min, L1, L2, SumSquare and LogSumExp over neighbouring axes",
         graphs: &[
             "a = i64[1]{-1}\ny = ReduceSum(x: f32[7,5000], a)\nreturn y",
             "a = i64[2]{1,2}\ny = ReduceMean(x: f32[3,4,5,70], a) {keepdims=0}\nreturn y",
@@ -29,6 +32,8 @@ pub(super) static ROWS: &[Row] = &[
             "y = ReduceL2(x: f32[6,5])\nz = ReduceL1(x)\nreturn y, z",
             "a = i64[1]{1}\ny = ReduceSumSquare(x: f32[2,600,3], a)\nreturn y",
             "a = i64[1]{1}\ny = ReduceMax(x: f32[2,40], a)\nreturn y",
+            "a = i64[1]{1}\ny = ReduceLogSumExp(x: f32[70,10], a) {keepdims=0}\n\
+             z = ReduceLogSumExp(v: f32[3,900], a)\nreturn y, z",
         ],
         in_place: false,
         firsts: FLOATS,
@@ -58,8 +63,7 @@ fn prepare_reduce(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     let Op::Reduce(op @ Reduce { kind, .. }) = g.op(id) else { return None };
     let x = g.input_of(id, 0)?;
     let rank = g.ty(x).rank()?;
-    let takes = !matches!(kind, ReduceKind::Prod | ReduceKind::LogSum | ReduceKind::LogSumExp);
-    if !is_f32(g, x) || !takes || rank == 0 {
+    if !is_f32(g, x) || matches!(kind, ReduceKind::Prod | ReduceKind::LogSum) || rank == 0 {
         return None;
     }
     let axes = match g.input_of(id, 1) {
@@ -74,7 +78,8 @@ fn prepare_reduce(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
     axes.sort_unstable();
     axes.dedup();
     let (first, end) = (axes[0], axes[axes.len() - 1] + 1);
-    let together = end - first == axes.len();
+    let rows = *kind != ReduceKind::LogSumExp || end == rank;
+    let together = end - first == axes.len() && rows;
     together.then(|| Box::new(Fold { kind: *kind, first, end }) as Box<dyn Kernel>)
 }
 
@@ -178,10 +183,10 @@ fn fold_text(step: Step, x: &[f32], fma: impl Fma) -> f32 {
 const BLOCK: usize = 4096;
 /// Rows whose sums are kept in `f32`.
 const ROWS_OF_COLUMNS: usize = 64;
-/// Rows of so many elements are taken side by side.
+/// Rows of so many elements are taken in lanes.
 const SHORT: usize = 64;
-/// Rows side by side.
-const ABREAST: usize = 16;
+/// Rows in lanes at a time.
+const ABREAST: usize = 64;
 /// Elements that one thread takes at a time.
 const JOB: usize = 1 << 15;
 
@@ -195,25 +200,13 @@ impl Fold {
     }
 
     fn row(&self, x: &[f32]) -> f32 {
+        if self.kind == ReduceKind::LogSumExp {
+            return log_sum_exp(x);
+        }
         let step = Step::of(self.kind);
         let start = f64::from(step.start());
         let all = x.chunks(BLOCK).fold(start, |a, x| step.join(a, fold(step, x)));
         self.finish(all, x.len())
-    }
-
-    /// Rows of few elements, some side by side.
-    fn short(&self, x: &[f32], y: &mut [f32], n: usize) {
-        let step = Step::of(self.kind);
-        for (i, y) in y.chunks_mut(ABREAST).enumerate() {
-            let x = &x[i * ABREAST * n..][..y.len() * n];
-            let mut all = [step.start(); ABREAST];
-            let mut column = [0.0; ABREAST];
-            for c in 0..n {
-                column.iter_mut().zip(x[c..].iter().step_by(n)).for_each(|(to, x)| *to = *x);
-                take(step, &mut all, &column);
-            }
-            y.iter_mut().zip(all).for_each(|(y, a)| *y = self.finish(f64::from(a), n));
-        }
     }
 
     fn columns(&self, x: &[f32], y: &mut [f32]) {
@@ -229,6 +222,66 @@ impl Fold {
     }
 }
 
+/// The logarithm of the sum of exponentials, from which the greatest is taken away.
+fn log_sum_exp(x: &[f32]) -> f32 {
+    let most = finite(x.iter().fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m }));
+    let mut sum = 0.0;
+    let mut tile = [0.0; 256];
+    for x in x.chunks(tile.len()) {
+        tile[..x.len()].copy_from_slice(x);
+        sum += f64::from(math::exp_less(&mut tile[..x.len()], most));
+    }
+    (f64::from(most) + sum.ln()) as f32
+}
+
+/// What may be taken away from numbers.
+#[inline(always)]
+fn finite(x: f32) -> f32 {
+    if x.abs() < f32::INFINITY { x } else { 0.0 }
+}
+
+/// Rows of few elements, one result each.
+struct Short<'a> {
+    fold: &'a Fold,
+    x: &'a [f32],
+    y: &'a mut [f32],
+    n: usize,
+}
+
+impl Work for Short<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, isa: S) {
+        let n = self.n;
+        let step = Step::of(self.fold.kind);
+        let most = self.y.len().min(ABREAST).next_multiple_of(S::LANES);
+        let mut turned = vec![0.0; n.next_multiple_of(S::LANES) * most];
+        for (y, x) in self.y.chunks_mut(ABREAST).zip(self.x.chunks(ABREAST * n)) {
+            turn(isa, x, n, &mut turned, most);
+            let columns = || turned.chunks_exact(most).take(n);
+            let mut all = [step.start(); ABREAST];
+            let fma = |a: f32, b: f32, c: f32| if S::FUSED { a.mul_add(b, c) } else { a * b + c };
+            if self.fold.kind == ReduceKind::LogSumExp {
+                let mut greatest = [f32::NEG_INFINITY; ABREAST];
+                columns().for_each(|x| take_text(Step::Max, &mut greatest, x, fma));
+                greatest.iter_mut().for_each(|m| *m = finite(*m));
+                let mut sums = [0.0; ABREAST];
+                for x in columns() {
+                    all.iter_mut().zip(x).zip(&greatest).for_each(|((a, x), m)| *a = x - m);
+                    math::unary(Unary::Function(Function::Exp), &mut all);
+                    sums.iter_mut().zip(&all).for_each(|(s, a)| *s += a);
+                }
+                math::unary(Unary::Function(Function::Log), &mut sums);
+                y.iter_mut().zip(sums).zip(greatest).for_each(|((y, s), m)| *y = m + s);
+                continue;
+            }
+            columns().for_each(|x| take_text(step, &mut all, x, fma));
+            y.iter_mut().zip(all).for_each(|(y, a)| *y = self.fold.finish(f64::from(a), n));
+        }
+    }
+}
+
 impl Kernel for Fold {
     fn run(&self, args: Args<'_>) -> Result<()> {
         let (shape, x) = args.input(0)?;
@@ -241,10 +294,11 @@ impl Kernel for Fold {
             let rows = (JOB / n.max(1)).max(1);
             team::each(args.out.chunks_mut(rows).enumerate(), |(q, y)| {
                 let x = &x[q * rows * n..][..y.len() * n];
-                if n <= SHORT {
-                    return self.short(x, y, n);
+                if (1..=SHORT).contains(&n) {
+                    return dispatch(Short { fold: self, x, y, n });
                 }
-                y.iter_mut().zip(x.chunks_exact(n)).for_each(|(y, x)| *y = self.row(x));
+                let row = |i: usize| self.row(&x[i * n..][..n]);
+                y.iter_mut().enumerate().for_each(|(i, y)| *y = row(i));
             });
         } else {
             let each = |(i, y): (usize, &mut [f32])| {

@@ -21,10 +21,10 @@ use super::steps::{Step, choose, narrow, pairs, singles, widen_i8, widen_u8};
 use crate::kernel::{Args, Integers, Kernel, Operand};
 use crate::team;
 
-/// Elements of a tile: 4 KiB.
+/// Elements of a tile, at most: 4 KiB.
 const TILE: usize = 1024;
-/// Elements that one thread takes at a time.
-const JOB: usize = 16 * TILE;
+/// Tiles that one thread takes at a time.
+const JOB: usize = 16;
 
 /// Where an instruction reads: a leaf, or the result of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -293,21 +293,36 @@ enum Load<'a> {
     I8(Option<Spread>, &'a [i8]),
 }
 
+impl Load<'_> {
+    fn period(&self) -> Option<usize> {
+        match self {
+            Load::Spread(s, _) | Load::Truth(s, _) => s.period(),
+            _ => None,
+        }
+    }
+}
+
 /// Where a result is written.
 enum Target<'a> {
     F32(&'a mut [f32]),
     U8(&'a mut [u8]),
     I8(&'a mut [i8]),
+    Bool(&'a mut [bool]),
 }
 
 impl<'a> Target<'a> {
     /// The first result, in ranges that threads share.
-    fn parts(out: &'a mut [f32], integers: Option<Integers<'a>>) -> Result<Vec<Target<'a>>> {
+    fn parts(
+        out: &'a mut [f32],
+        integers: Option<Integers<'a>>,
+        job: usize,
+    ) -> Result<Vec<Target<'a>>> {
         Ok(match integers {
-            None => out.chunks_mut(JOB).map(Target::F32).collect(),
-            Some(Integers::U8(y)) => y.chunks_mut(JOB).map(Target::U8).collect(),
-            Some(Integers::I8(y)) => y.chunks_mut(JOB).map(Target::I8).collect(),
-            Some(_) => return Err(Error::bug("a program gives floats or bytes")),
+            None => out.chunks_mut(job).map(Target::F32).collect(),
+            Some(Integers::U8(y)) => y.chunks_mut(job).map(Target::U8).collect(),
+            Some(Integers::I8(y)) => y.chunks_mut(job).map(Target::I8).collect(),
+            Some(Integers::Bool(y)) => y.chunks_mut(job).map(Target::Bool).collect(),
+            Some(_) => return Err(Error::bug("a program gives floats, bytes or truth values")),
         })
     }
 
@@ -316,6 +331,7 @@ impl<'a> Target<'a> {
             Target::F32(y) => y.len(),
             Target::U8(y) => y.len(),
             Target::I8(y) => y.len(),
+            Target::Bool(y) => y.len(),
         }
     }
 
@@ -325,6 +341,9 @@ impl<'a> Target<'a> {
             Target::U8(y) => narrow(tile, &mut y[from..][..tile.len()]),
             Target::I8(y) => {
                 narrow(tile, bytemuck::cast_slice_mut(&mut y[from..][..tile.len()]));
+            }
+            Target::Bool(y) => {
+                y[from..].iter_mut().zip(tile).for_each(|(y, x)| *y = *x != 0.0);
             }
         }
     }
@@ -353,9 +372,13 @@ impl Spread {
         Ok(Self(dims))
     }
 
-    /// Whether every element is the same one.
-    fn is_scalar(&self) -> bool {
-        matches!(self.0[..], [(_, 0)])
+    /// After how many elements they begin anew, where that is so.
+    fn period(&self) -> Option<usize> {
+        match self.0[..] {
+            [(_, 0)] => Some(1),
+            [(_, 0), ref rest @ ..] => Some(rest.iter().map(|(n, _)| n).product()),
+            _ => None,
+        }
     }
 
     /// Whether it is one row of `n` elements, again for every row of the result.
@@ -399,6 +422,8 @@ impl Spread {
 struct Work<'a> {
     program: &'a Program,
     loads: Vec<Load<'a>>,
+    /// Elements of a tile.
+    tile: usize,
 }
 
 impl Program {
@@ -438,25 +463,31 @@ impl Program {
         if args.more.iter().flatten().any(|(shape, _)| *shape != args.shape) {
             return Err(Error::bug("the results of a program have different shapes"));
         }
-        let work = Work { program: self, loads: self.loads(&args)? };
-        let first = Target::parts(args.out, args.integers)?;
+        let mut work = Work { program: self, loads: self.loads(&args)?, tile: TILE };
+        // Tiles of whole rows, for operands that are the same in each are then read once.
+        let period = work.loads.iter().filter_map(Load::period).filter(|n| *n <= TILE).max();
+        if let Some(n) = period {
+            work.tile = TILE / n * n;
+        }
+        let job = JOB * work.tile;
+        let first = Target::parts(args.out, args.integers, job)?;
         let mut jobs: Vec<Vec<Option<Target<'_>>>> =
             first.into_iter().map(|out| vec![Some(out)]).collect();
         for more in args.more {
             match more {
                 Some((_, out)) => {
-                    let parts = jobs.iter_mut().zip(out.chunks_mut(JOB));
+                    let parts = jobs.iter_mut().zip(out.chunks_mut(job));
                     parts.for_each(|(job, out)| job.push(Some(Target::F32(out))));
                 }
                 None => jobs.iter_mut().for_each(|job| job.push(None)),
             }
         }
-        let job = |(i, mut out): (usize, Vec<Option<Target<'_>>>)| {
+        let run = |(i, mut out): (usize, Vec<Option<Target<'_>>>)| {
             cancel.poll()?;
-            work.job(i * JOB, &mut out);
+            work.job(i * job, &mut out);
             Ok(())
         };
-        team::try_each(jobs.into_iter().enumerate(), job)
+        team::try_each(jobs.into_iter().enumerate(), run)
     }
 }
 
@@ -464,13 +495,13 @@ impl Work<'_> {
     /// The elements from place `start` on.
     fn job(&self, start: usize, outs: &mut [Option<Target<'_>>]) {
         let total = outs.iter().flatten().next().map_or(0, Target::len);
-        let size = TILE.min(total);
+        let size = self.tile.min(total);
         let mut leaves: Vec<Vec<f32>> = (self.loads.iter())
             .map(|l| if matches!(l, Load::Same(_)) { vec![] } else { vec![0.0; size] })
             .collect();
         let mut registers = vec![vec![0f32; size]; self.program.count];
-        for from in (0..total).step_by(TILE) {
-            let n = TILE.min(total - from);
+        for from in (0..total).step_by(self.tile) {
+            let n = self.tile.min(total - from);
             for (load, tile) in self.loads.iter().zip(&mut leaves) {
                 let at = start + from;
                 match load {
@@ -480,7 +511,8 @@ impl Work<'_> {
                             tile[..n].copy_from_slice(&own[from..][..n]);
                         }
                     }
-                    Load::Spread(s, _) | Load::Truth(s, _) if from > 0 && s.is_scalar() => {}
+                    Load::Spread(s, _) | Load::Truth(s, _)
+                        if from > 0 && s.period().is_some_and(|n| self.tile.is_multiple_of(n)) => {}
                     Load::Spread(s, x) => s.read(x, at, &mut tile[..n], |x| x),
                     Load::U8(None, x) => widen_u8(&x[at..][..n], &mut tile[..n]),
                     Load::I8(None, x) => widen_i8(&x[at..][..n], &mut tile[..n]),
