@@ -7,6 +7,7 @@ mod conv_integer;
 mod depthwise;
 mod distance;
 mod elementwise;
+mod endings;
 mod forest;
 mod gemm;
 mod gemv;

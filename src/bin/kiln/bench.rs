@@ -256,7 +256,10 @@ fn document(args: &Args, seen: &Measured, failure: Option<&Failure>) -> Value {
         document["rows_per_s"] = json!(rate(seen, &times));
     }
     if args.profile {
-        let node = |n: &NodeTime| json!({"name": n.name, "op": n.op, "by": n.by, "mean_us": micros(n), "runs": n.runs});
+        let node = |n: &NodeTime| {
+            let mean = micros(n);
+            json!({"name": n.name, "op": n.op, "by": n.by, "mean_us": mean, "runs": n.runs})
+        };
         document["nodes"] = seen.nodes.iter().map(node).collect();
     }
     document

@@ -1,13 +1,15 @@
-//! Ensembles of trees: scores and labels bit by bit as the definition gives them, on every
-//! instruction set and for any number of threads.
+//! Ensembles of trees: sums of votes bit by bit as the definition gives them, on every instruction
+//! set and for any number of threads.
 //!
 //! ```text
 //! splits   every node as `x <= threshold`            walk    steps side by side, no branches
 //! sweep    rows in lanes, leaves as bits             bits    one question per level
 //! engine   blocks, tiles, a tactic per tree          tally   votes in the order of trees
+//! ending   scores and labels of many rows at a time
 //! ```
 
 mod bits;
+mod ending;
 mod engine;
 mod splits;
 mod sweep;
@@ -18,11 +20,12 @@ use kiln_ir::ops::forest::{Kind, TreeEnsemble, Votes};
 use kiln_ir::{Graph, NodeId, Op, Result, Type};
 use kiln_tensor::DType;
 
+use self::ending::{Ended, Ends};
 pub use self::engine::TreeTactic;
 use self::engine::{BLOCK, Engine, Tiles};
 use super::tabular::{self, Results, Rows};
 use crate::kernel::{Args, Kernel, LABELS, Row};
-use crate::simd::Level;
+use crate::simd::{Level, dispatch};
 
 /// The rows of this file.
 pub(super) static ROWS: &[Row] = &[Row {
@@ -66,8 +69,13 @@ fn prepare(g: &Graph, id: NodeId) -> Option<Box<dyn Kernel>> {
         }
         _ => return None,
     };
+    let whole = match &engine {
+        Trees::Narrow(engine, _) => engine.is_whole(e) && scores == DType::F32,
+        Trees::Wide(_) => false,
+    };
+    let ends = whole.then(|| Ends::of(e)).flatten();
     matches!(scores, DType::F32 | DType::F64)
-        .then(|| Box::new(ForestKernel { op: op.clone(), engine }) as Box<dyn Kernel>)
+        .then(|| Box::new(ForestKernel { op: op.clone(), engine, ends }) as Box<dyn Kernel>)
 }
 
 /// A forest made ready for one tactic, so that tactics can be compared.
@@ -93,7 +101,8 @@ impl OneTactic {
         let k = e.forest.targets.max(1);
         let blocks = x.chunks(BLOCK * width).zip(out.chunks_mut(BLOCK * k));
         for (x, out) in blocks {
-            self.engine.block(e, &self.tiles, x, width, |row, votes| {
+            let sums = self.engine.block(e, &self.tiles, x, width);
+            self.engine.each(e, &sums, x.len() / width, |row, votes| {
                 e.finish(votes);
                 let out = out[row * k..].iter_mut().zip(&votes.scores);
                 out.for_each(|(o, s)| *o = *s as f32);
@@ -112,6 +121,8 @@ enum Trees {
 struct ForestKernel {
     op: TreeEnsemble,
     engine: Trees,
+    /// `None`: rows end one by one.
+    ends: Option<Ends>,
 }
 
 impl Kernel for ForestKernel {
@@ -128,18 +139,25 @@ impl Kernel for ForestKernel {
         results.blockwise(count, BLOCK, |rows, mut to| {
             args.cancel.poll()?;
             let range = rows.start * width..rows.end * width;
-            let done = |row: usize, votes: &mut Votes| {
+            let n = rows.len();
+            let mut done = |row: usize, votes: &mut Votes| {
                 let class = e.finish(votes);
                 to.set(row, &votes.scores);
                 if let (Kind::Classifier { labels, .. }, Some(class)) = (&e.kind, class) {
                     to.label(row, labels, &[class as u64]);
                 }
             };
-            match &self.engine {
-                Trees::Narrow(engine, tiles) => {
-                    engine.block(e, tiles, &data[range], width, done);
+            match (&self.engine, &self.ends) {
+                (Trees::Narrow(engine, tiles), Some(ends)) => {
+                    let sums = &engine.block(e, tiles, &data[range], width);
+                    dispatch(Ended { e, ends, sums, rows: n, to: &mut to });
                 }
-                Trees::Wide(engine) => engine.walked(e, &wide[range], width, done),
+                (Trees::Narrow(engine, tiles), None) => {
+                    engine.each(e, &engine.block(e, tiles, &data[range], width), n, done);
+                }
+                (Trees::Wide(engine), _) => {
+                    engine.each(e, &engine.walked(e, &wide[range], width), n, &mut done);
+                }
             }
             Ok(())
         })
@@ -148,6 +166,7 @@ impl Kernel for ForestKernel {
 
 #[cfg(test)]
 mod tests {
+    use super::tally::Sums;
     use super::*;
     use fastrand::Rng;
     use kiln_ir::ops::forest::{Forest, Lists, Next, Node, Test, Vote};
@@ -258,9 +277,6 @@ mod tests {
         y.into_iter().map(f32::to_bits).collect()
     }
 
-    /// What gets the votes of each row.
-    type Done<'a> = &'a mut dyn FnMut(usize, &mut Votes);
-
     #[test]
     fn every_tactic_gives_the_bits_of_the_definition() {
         for seed in 0..120 {
@@ -271,9 +287,10 @@ mod tests {
             let data: Vec<f32> = (0..rows * FEATURES).map(|_| number(rng) as f32).collect();
             let x = Tensor::from_vec(&[rows, FEATURES], data.clone()).expect("a table");
             let want = definition(&op, &x);
-            let scores = |run: &dyn Fn(Done<'_>)| {
+            let narrow = Engine::<f32>::of(e, e.forest.wide).expect("small trees");
+            let scores = |sums: &Sums| {
                 let mut got = vec![0; want.len()];
-                run(&mut |row, votes| {
+                narrow.each(e, sums, rows, |row, votes| {
                     e.finish(votes);
                     let k = votes.scores.len();
                     let of_row = &mut got[row * k..][..k];
@@ -282,19 +299,18 @@ mod tests {
                 });
                 got
             };
-            let narrow = Engine::<f32>::of(e, e.forest.wide).expect("small trees");
-            assert_eq!(scores(&|done| narrow.few(e, &data, FEATURES, done)), want, "{seed} few");
-            assert_eq!(scores(&|d| narrow.walked(e, &data, FEATURES, d)), want, "{seed} walked");
+            assert_eq!(scores(&narrow.few(e, &data, FEATURES)), want, "{seed} few");
+            assert_eq!(scores(&narrow.walked(e, &data, FEATURES)), want, "{seed} walked");
             use TreeTactic::{Bits, Sweep, Top, Walk};
             let tactics = [None, Some(Bits), Some(Sweep), Some(Top), Some(Walk)];
             for (&level, only) in Level::all().iter().flat_map(|l| tactics.map(|t| (l, t))) {
                 let tiles = narrow.tiles(e, level, only);
-                let got = scores(&|done| narrow.block(e, &tiles, &data, FEATURES, done));
+                let got = scores(&narrow.block(e, &tiles, &data, FEATURES));
                 assert_eq!(got, want, "{seed} {level:?} {only:?}");
             }
             let wide = Engine::<f64>::of(e, e.forest.wide).expect("small trees");
             let data: Vec<f64> = data.iter().map(|x| f64::from(*x)).collect();
-            assert_eq!(scores(&|d| wide.walked(e, &data, FEATURES, d)), want, "{seed} doubles");
+            assert_eq!(scores(&wide.walked(e, &data, FEATURES)), want, "{seed} doubles");
         }
     }
 }

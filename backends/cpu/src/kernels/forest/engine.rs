@@ -72,40 +72,23 @@ impl<T: Real> Engine<T> {
         Some(Self { columns: splits.columns, walk, tally, wide })
     }
 
-    /// The scores of some rows, one after another; `done` gets each in turn.
-    pub fn few(
-        &self,
-        e: &Ensemble,
-        x: &[T],
-        width: usize,
-        mut done: impl FnMut(usize, &mut Votes),
-    ) {
-        let mut votes = Votes::new(e.forest.targets, self.wide);
+    /// The votes for some rows, which walk one after another.
+    pub fn few(&self, e: &Ensemble, x: &[T], width: usize) -> Sums {
+        let mut sums = self.tally.begin(e, self.wide, x.len() / width.max(1));
         let mut row = vec![T::NAN; self.columns.len()];
         let mut known = vec![0; self.walk.trees()];
         for (r, x) in x.chunks_exact(width.max(1)).enumerate() {
             for (to, c) in row.iter_mut().zip(&self.columns) {
                 *to = read(x, *c);
             }
-            let mut sums = self.tally.begin(e, self.wide, 1);
             self.walk.across(&row, &mut known);
-            for (tree, known) in known.iter().enumerate() {
-                self.tally.add(e, &mut sums, tree, 0, std::slice::from_ref(known));
-            }
-            votes.reset();
-            self.tally.votes(&sums, 0, &mut votes);
-            done(r, &mut votes);
+            self.tally.add_row(e, &mut sums, r, &known);
         }
+        sums
     }
 
-    /// The scores of some rows, tree by tree.
-    pub fn walked(
-        &self,
-        e: &Ensemble,
-        x: &[T],
-        width: usize,
-        mut done: impl FnMut(usize, &mut Votes),
-    ) {
+    /// The votes for some rows, tree by tree.
+    pub fn walked(&self, e: &Ensemble, x: &[T], width: usize) -> Sums {
         let rows = x.len() / width.max(1);
         let mut sums = self.tally.begin(e, self.wide, rows);
         let mut table = vec![T::NAN; self.columns.len() * rows];
@@ -122,15 +105,21 @@ impl<T: Real> Engine<T> {
             at.iter_mut().for_each(|at| *at = self.walk.leaf(tree, *at));
             self.tally.add(e, &mut sums, tree, 0, &at);
         }
-        self.end(e, &sums, rows, &mut done);
+        sums
     }
 
-    fn end(
+    /// Whether sums are all there is to know of votes.
+    pub fn is_whole(&self, e: &Ensemble) -> bool {
+        !self.wide && self.tally.is_whole(e)
+    }
+
+    /// Gives the votes of each row to `done`.
+    pub fn each(
         &self,
         e: &Ensemble,
         sums: &Sums,
         rows: usize,
-        done: &mut impl FnMut(usize, &mut Votes),
+        mut done: impl FnMut(usize, &mut Votes),
     ) {
         let mut votes = Votes::new(e.forest.targets, self.wide);
         for row in 0..rows {
@@ -235,22 +224,13 @@ impl Engine<f32> {
         ]
     }
 
-    /// The scores of a block of rows, by tiles.
-    pub fn block(
-        &self,
-        e: &Ensemble,
-        tiles: &Tiles,
-        x: &[f32],
-        width: usize,
-        mut done: impl FnMut(usize, &mut Votes),
-    ) {
+    /// The votes for a block of rows, by tiles.
+    pub fn block(&self, e: &Ensemble, tiles: &Tiles, x: &[f32], width: usize) -> Sums {
         let rows = x.len() / width.max(1);
         if rows < FEW {
-            return self.few(e, x, width, done);
+            return self.few(e, x, width);
         }
-        let work = Blocked { engine: self, e, tiles, x, width, rows };
-        let sums = tiles.level.run(work);
-        self.end(e, &sums, rows, &mut done);
+        tiles.level.run(Blocked { engine: self, e, tiles, x, width, rows })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What becomes of the leaves that rows reach: votes, summed tree by tree as the definition does.
 
-use kiln_ir::ops::forest::{Aggregate, Ensemble, Forest, Next, Votes};
+use kiln_ir::ops::forest::{Aggregate, Ensemble, Forest, Kind, Next, Pair, Votes};
 
 /// Targets that have their sums apart, so that rows are side by side.
 const FEW: usize = 4;
@@ -63,6 +63,20 @@ impl Tally {
         }
     }
 
+    /// Whether sums are all there is to know of votes: they are in single precision, and no class
+    /// without a vote can win.
+    pub fn is_whole(&self, e: &Ensemble) -> bool {
+        let all = !matches!(e.kind, Kind::Classifier { pair: Pair::Own, .. });
+        match self {
+            Tally::One { targets } => {
+                let voted = |t: usize| t < e.base.len() || targets.contains(&(t as u32));
+                all || (0..e.forest.targets).all(voted)
+            }
+            Tally::Every { .. } => all || !e.forest.roots.is_empty(),
+            Tally::Any => false,
+        }
+    }
+
     /// Whether leaves vote for every one of a few targets.
     pub fn is_few(&self, e: &Ensemble) -> bool {
         matches!(self, Tally::Every { .. }) && e.forest.targets <= FEW
@@ -110,6 +124,21 @@ impl Tally {
             }
             // `begin` made the sums for these votes.
             _ => {}
+        }
+    }
+
+    /// Adds the votes of the leaves that a row reaches in all trees.
+    pub fn add_row(&self, e: &Ensemble, sums: &mut Sums, row: usize, known: &[u32]) {
+        match (self, sums) {
+            (Tally::One { .. }, Sums::ByTarget { sums, .. }) if e.forest.targets == 1 => {
+                let sum = known.iter().fold(sums[row], |s, known| s + f32::from_bits(*known));
+                sums[row] = sum;
+            }
+            (_, sums) => {
+                for (tree, known) in known.iter().enumerate() {
+                    self.add(e, sums, tree, row, std::slice::from_ref(known));
+                }
+            }
         }
     }
 
