@@ -207,6 +207,43 @@ impl Ensemble {
     }
 }
 
+impl Ensemble {
+    /// The same with other trees, which it is not made to read out of the attributes again.
+    fn regrown(&self, mut forest: Forest, attrs: Attrs) -> Result<TreeEnsemble> {
+        if self.kind == Kind::Regressor && forest.targets == 1 {
+            forest.leaves = forest.leaves.firsts();
+        }
+        let kind = match &self.kind {
+            Kind::Regressor => Kind::Regressor,
+            Kind::Scores => Kind::Scores,
+            Kind::Classifier { labels, .. } => {
+                let pair = Pair::of(&forest, labels.len());
+                Kind::Classifier { labels: labels.clone(), pair }
+            }
+        };
+        if kind != self.kind {
+            invalid!("the operator gives these trees another meaning");
+        }
+        let attrs = match kind {
+            Kind::Regressor => write::write_v1(&forest, "target", attrs)?,
+            Kind::Scores => write::write_v5(&forest, attrs)?,
+            Kind::Classifier { .. } => write::write_v1(&forest, "class", attrs)?,
+        };
+        let (aggregate, post, base) = (self.aggregate, self.post, self.base.clone());
+        Ok(TreeEnsemble(Arc::new(Ensemble { forest, aggregate, post, base, kind, attrs })))
+    }
+
+    /// Whether trees of another shape or other votes show at a glance that two are not equal.
+    fn differs(&self, other: &Self) -> bool {
+        let (a, b) = (&self.forest, &other.forest);
+        let (u, v) = (a.leaves.items(), b.leaves.items());
+        let nodes = || a.nodes.iter().zip(&b.nodes);
+        (a.nodes.len(), u.len()) != (b.nodes.len(), v.len())
+            || nodes().any(|(a, b)| (a.feature, a.yes, a.no) != (b.feature, b.yes, b.no))
+            || u.iter().zip(v).any(|(u, v)| u.weight.to_bits() != v.weight.to_bits())
+    }
+}
+
 /// CatBoost writes regressors of several targets as classifiers of no classes.
 fn unlabelled(votes: usize) -> Error {
     Error::invalid(format!(
@@ -244,6 +281,11 @@ impl Pair {
 }
 
 impl TreeEnsemble {
+    /// Whether two are not equal at a glance; where not, their attributes tell.
+    pub fn differs(&self, other: &Self) -> bool {
+        self.0.differs(&other.0)
+    }
+
     /// The ensemble, shared by all clones.
     pub fn ensemble(&self) -> &Ensemble {
         &self.0
@@ -269,12 +311,18 @@ impl TreeEnsemble {
     pub fn with_forest(&self, forest: Forest, base: &[f64]) -> Result<TreeEnsemble> {
         let e = &*self.0;
         let forest = Forest::new(forest)?;
-        let mut attrs = e.attrs.clone();
+        let mut attrs = match e.kind {
+            Kind::Scores => e.attrs.clone(),
+            _ => write::without_trees(&e.attrs),
+        };
         if e.base != base {
             write::set_base(&mut attrs, base, forest.wide)?;
         }
         if !matches!(e.kind, Kind::Classifier { .. }) {
             attrs.set("n_targets", Attr::Int(forest.targets as i64));
+        }
+        if e.base == base && e.forest.targets == forest.targets {
+            return e.regrown(forest, attrs);
         }
         let new = match e.kind {
             Kind::Regressor => Ensemble::regressor(write::write_v1(&forest, "target", attrs)?)?,

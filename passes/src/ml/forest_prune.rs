@@ -206,7 +206,8 @@ impl Left {
 /// A depth-first walk that knows what the nodes above leave of each feature.
 struct Walk<'a> {
     forest: &'a Forest,
-    left: HashMap<u32, Left>,
+    /// By feature; `None` where nothing is known.
+    left: Vec<Option<Left>>,
     /// Where a node's rows all go, by node.
     redirect: Vec<Option<Next>>,
     /// Whether branches meet at a node: whatever leads there, it stays.
@@ -221,7 +222,7 @@ enum Step {
     /// Comes back to a node above the place.
     Leave(u32, Left),
     /// Comes back from a place where branches meet.
-    LeaveAll(HashMap<u32, Left>),
+    LeaveAll(Vec<Option<Left>>),
 }
 
 impl<'a> Walk<'a> {
@@ -232,21 +233,22 @@ impl<'a> Walk<'a> {
         for i in branches.chain(forest.roots.iter().copied()).filter_map(Next::as_node) {
             meets[i] |= std::mem::replace(&mut ways[i], true);
         }
-        Self { forest, left: HashMap::new(), redirect: vec![None; n], meets, seen: vec![false; n] }
+        let left = vec![None; forest.features];
+        Self { forest, left, redirect: vec![None; n], meets, seen: vec![false; n] }
     }
 
     fn tree(&mut self, root: Next) {
-        self.left.clear();
+        self.left.fill(None);
         let mut steps = vec![];
         self.enter(root, &mut steps);
         while let Some(step) = steps.pop() {
             match step {
                 Step::Leave(feature, left) => {
-                    self.left.insert(feature, left);
+                    self.left[feature as usize] = Some(left);
                 }
                 Step::LeaveAll(left) => self.left = left,
                 Step::Enter(next, feature, left) => {
-                    self.left.insert(feature, left);
+                    self.left[feature as usize] = Some(left);
                     self.enter(next, &mut steps);
                 }
             }
@@ -259,10 +261,11 @@ impl<'a> Walk<'a> {
             return;
         }
         if self.meets[i] {
-            steps.push(Step::LeaveAll(std::mem::take(&mut self.left)));
+            let none = vec![None; self.left.len()];
+            steps.push(Step::LeaveAll(std::mem::replace(&mut self.left, none)));
         }
         let node = &self.forest.nodes[i];
-        let left = self.left.get(&node.feature).cloned().unwrap_or(ALL);
+        let left = self.left[node.feature as usize].clone().unwrap_or(ALL);
         let [yes, no] = left.split(self.forest, node);
         if yes.is_none() || no.is_none() {
             let next = if yes.is_none() { node.no } else { node.yes };

@@ -1,7 +1,5 @@
 //! From a forest to the attributes of the three ONNX operators, for forests that passes change.
 
-use std::collections::HashMap;
-
 use kiln_tensor::{DType, Scalar, Tensor, match_float};
 
 use super::canonical::{Forest, MOST, Next, Node, Test};
@@ -36,6 +34,16 @@ pub fn set_base(attrs: &mut Attrs, base: &[f64], wide: bool) -> Result<()> {
     set(attrs, "base_values", base, wide)
 }
 
+/// The attributes of a classifier or a regressor but for its trees, whose lists are long.
+pub fn without_trees(attrs: &Attrs) -> Attrs {
+    let of_trees = |name: &str| ["nodes_", "class_", "target_"].iter().any(|p| name.starts_with(p));
+    let mut others = Attrs::default();
+    for (name, value) in attrs.iter().filter(|(name, _)| !of_trees(name)) {
+        others.set(name, value.clone());
+    }
+    others
+}
+
 /// The rows of the node list, and the votes of its leaves.
 #[derive(Default)]
 struct Rows {
@@ -54,24 +62,37 @@ struct Rows {
 /// The numbers that nodes and leaves have in one tree.
 struct Numbering<'a> {
     forest: &'a Forest,
-    ids: HashMap<Next, i64>,
+    /// By node, then by leaf; negative where there is none yet.
+    ids: Vec<i64>,
     /// What is numbered, in order.
     order: Vec<Next>,
     rows: i64,
 }
 
 impl Numbering<'_> {
+    /// Begins another tree.
+    fn forget(&mut self) {
+        let nodes = self.forest.nodes.len();
+        for next in self.order.drain(..) {
+            let place = next.as_node().unwrap_or_else(|| nodes + next.as_leaf().unwrap_or(0));
+            self.ids[place] = -1;
+        }
+        self.rows = 0;
+    }
+
     /// The number of what a branch leads to; a set takes as many rows as it has values.
     fn of(&mut self, next: Next) -> i64 {
-        if let Some(&id) = self.ids.get(&next) {
-            return id;
+        let nodes = self.forest.nodes.len();
+        let place = next.as_node().unwrap_or_else(|| nodes + next.as_leaf().unwrap_or(0));
+        if self.ids[place] >= 0 {
+            return self.ids[place];
         }
         let width = match next.as_node().map(|i| self.forest.nodes[i].test) {
             Some(Test::Member(s)) => self.forest.sets.at(s as usize).len().max(1),
             _ => 1,
         };
         let id = self.rows;
-        self.ids.insert(next, id);
+        self.ids[place] = id;
         self.order.push(next);
         self.rows += width as i64;
         id
@@ -79,16 +100,16 @@ impl Numbering<'_> {
 }
 
 impl Rows {
-    fn tree(&mut self, forest: &Forest, tree: i64, root: Next) -> Result<()> {
-        let mut numbering = Numbering { forest, ids: HashMap::new(), order: vec![], rows: 0 };
+    fn tree(&mut self, numbering: &mut Numbering<'_>, tree: i64, root: Next) -> Result<()> {
+        numbering.forget();
         numbering.of(root);
         let mut at = 0;
         while let Some(&next) = numbering.order.get(at) {
             at += 1;
             let id = numbering.of(next);
             match next.as_node() {
-                Some(i) => self.node(&forest.nodes[i], (tree, id), &mut numbering),
-                None => self.leaf(forest, next.as_leaf().unwrap_or(0), tree, id),
+                Some(i) => self.node(&numbering.forest.nodes[i], (tree, id), numbering),
+                None => self.leaf(numbering.forest, next.as_leaf().unwrap_or(0), tree, id),
             }
             if self.tree.len() > MOST {
                 invalid!("the forest has more than {MOST} nodes");
@@ -150,8 +171,10 @@ impl Rows {
 /// `class` or `target` begins the names of the votes.
 pub fn write_v1(f: &Forest, votes: &str, mut attrs: Attrs) -> Result<Attrs> {
     let mut rows = Rows::default();
+    let ids = vec![-1; f.nodes.len() + f.leaves.len()];
+    let mut numbering = Numbering { forest: f, ids, order: vec![], rows: 0 };
     for (tree, &root) in f.roots.iter().enumerate() {
-        rows.tree(f, tree as i64, root)?;
+        rows.tree(&mut numbering, tree as i64, root)?;
     }
     set(&mut attrs, "nodes_values", &rows.value, f.wide)?;
     set(&mut attrs, &format!("{votes}_weights"), &rows.weights, f.wide)?;
