@@ -33,6 +33,17 @@ pub(crate) fn turn<S: Isa>(isa: S, x: &[f32], width: usize, out: &mut [f32], ste
     }
 }
 
+/// Rows that are turned at a time.
+pub(crate) const ABREAST: usize = 64;
+
+/// Room for `ABREAST` rows of `width` elements in columns, or for fewer where there are no more,
+/// and how far apart these lie.
+#[inline(always)]
+pub(crate) fn room<S: Isa>(rows: usize, width: usize) -> (Vec<f32>, usize) {
+    let step = rows.min(ABREAST).next_multiple_of(S::LANES);
+    (vec![0.0; width.next_multiple_of(S::LANES) * step], step)
+}
+
 /// Writes rows of `width` elements from columns `step` apart, of which there are whole vectors, as
 /// there are rows in each: the other way round.
 ///

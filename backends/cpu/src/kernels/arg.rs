@@ -11,7 +11,7 @@ use kiln_tensor::shape;
 
 use super::is_f32;
 use crate::kernel::{Args, Integers, Kernel, LABELS, Row};
-use crate::lanes::turn;
+use crate::lanes::{ABREAST, room, turn};
 use crate::simd::{Isa, Work, dispatch};
 use crate::team;
 
@@ -71,8 +71,6 @@ impl Search {
 
 /// Rows of so many elements are searched in lanes.
 const SHORT: usize = 64;
-/// Rows in lanes at a time.
-const ABREAST: usize = 64;
 
 /// Rows of few elements, and room for their places.
 struct Short<'a> {
@@ -88,8 +86,7 @@ impl Work for Short<'_> {
     #[inline(always)]
     fn run<S: Isa>(self, isa: S) {
         let (n, sign, last) = (self.n, self.search.sign, self.search.last);
-        let most = self.y.len().min(ABREAST).next_multiple_of(S::LANES);
-        let mut turned = vec![0.0; n.next_multiple_of(S::LANES) * most];
+        let (mut turned, most) = room::<S>(self.y.len(), n);
         for (y, x) in self.y.chunks_mut(ABREAST).zip(self.x.chunks(ABREAST * n)) {
             turn(isa, x, n, &mut turned, most);
             let mut best = [f32::NEG_INFINITY; ABREAST];

@@ -5,7 +5,7 @@ use kiln_ir::{Graph, NodeId, Op, Result, Type};
 
 use super::is_f32;
 use crate::kernel::{Args, FLOATS, Kernel, Row};
-use crate::lanes::{turn, unturn};
+use crate::lanes::{ABREAST, room, turn, unturn};
 use crate::simd::{Isa, Work, dispatch};
 use crate::team;
 
@@ -141,8 +141,6 @@ impl Work for Rows<'_> {
 
 /// Rows of so few columns are normalized in lanes.
 const SHORT: usize = 48;
-/// Rows in lanes at a time.
-const ABREAST: usize = 64;
 
 /// Rows that are divided by their norms.
 struct Norms<'a> {
@@ -157,8 +155,7 @@ impl Work for Norms<'_> {
     #[inline(always)]
     fn run<S: Isa>(self, isa: S) {
         let n = self.columns;
-        let most = (self.y.len() / n).min(ABREAST).next_multiple_of(S::LANES);
-        let mut turned = vec![0.0; n.next_multiple_of(S::LANES) * most];
+        let (mut turned, most) = room::<S>(self.y.len() / n, n);
         for y in self.y.chunks_mut(ABREAST * n) {
             turn(isa, y, n, &mut turned, most);
             let start = if self.norm == Norm::Max { f64::NEG_INFINITY } else { 0.0 };

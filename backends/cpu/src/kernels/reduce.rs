@@ -14,7 +14,7 @@ use super::math::{self, Fma};
 use super::widest::widest;
 use super::{all_f32, is_f32};
 use crate::kernel::{Args, FLOATS, Kernel, Row};
-use crate::lanes::turn;
+use crate::lanes::{ABREAST, room, turn};
 use crate::simd::{Isa, Work, dispatch};
 use crate::team;
 
@@ -185,8 +185,6 @@ const BLOCK: usize = 4096;
 const ROWS_OF_COLUMNS: usize = 64;
 /// Rows of so many elements are taken in lanes.
 const SHORT: usize = 64;
-/// Rows in lanes at a time.
-const ABREAST: usize = 64;
 /// Elements that one thread takes at a time.
 const JOB: usize = 1 << 15;
 
@@ -255,8 +253,7 @@ impl Work for Short<'_> {
     fn run<S: Isa>(self, isa: S) {
         let n = self.n;
         let step = Step::of(self.fold.kind);
-        let most = self.y.len().min(ABREAST).next_multiple_of(S::LANES);
-        let mut turned = vec![0.0; n.next_multiple_of(S::LANES) * most];
+        let (mut turned, most) = room::<S>(self.y.len(), n);
         for (y, x) in self.y.chunks_mut(ABREAST).zip(self.x.chunks(ABREAST * n)) {
             turn(isa, x, n, &mut turned, most);
             let columns = || turned.chunks_exact(most).take(n);
