@@ -1,15 +1,18 @@
 //! Optimizing with proof: every edit and the whole result are held against the untouched graph.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kiln_ir::rewrite::Patch;
 use kiln_ir::{Context, Graph, Limits, Op, Operator, Result, eval};
-use kiln_passes::{Bound, Culprit, Gap, Pipeline, Proof, Report, Sample};
-use kiln_tensor::{DType, Datum, Tensor};
+use kiln_passes::{Bound, Culprit, Gap, Pipeline, Proof, Report, Sample, Step};
+use kiln_tensor::Datum;
 
 use crate::builder::{self, Options};
 use crate::model::Model;
+use crate::sway::Sway;
 
 /// What a proof may use.
 #[derive(Clone, Debug)]
@@ -52,9 +55,6 @@ const TRIES: usize = 64;
 /// How far the outputs of a graph that quantizes may be off, by their length: a cosine of 0.99.
 const QUANTIZED: f64 = 0.14;
 
-/// How often inputs are moved to see how far a graph sways.
-const DRAWS: u64 = 4;
-
 /// Room for the samples that are made up.
 const SAMPLE_BYTES: usize = 256 << 20;
 
@@ -63,20 +63,26 @@ const SAMPLE_BYTES: usize = 256 << 20;
 /// An error: the model fails on inputs that were given.
 pub(crate) fn check(model: &Model, options: &Options, checking: &Checking) -> Result<Checked> {
     let pipeline = kiln_passes::pipeline(options.opt_level, &options.skip, model.limits())?;
-    let mut prover = Prover { model, options, checking, denied: HashSet::new() };
-    let mut culprits = Vec::new();
+    let mut prover = Prover::new(model, options, checking);
+    let (mut culprits, mut dropped) = (Vec::new(), Vec::new());
     for _ in 0..TRIES {
         let mut proof = prover.proof()?;
         let mut graph = model.graph.clone();
-        let report = kiln_passes::run_judged(&mut graph, &pipeline, &mut proof)?;
+        let mut report = kiln_passes::run_judged(&mut graph, &pipeline, &mut proof)?;
         for culprit in proof.culprits() {
             prover.denied.insert((culprit.rule, culprit.root.clone()));
         }
         let found = proof.culprits().iter().cloned();
         culprits.extend(found);
-        if let Some(guilty) = prover.bisect(&pipeline, &graph, &report, &proof)? {
-            prover.denied.insert(guilty);
+        if let Some((culprit, patch)) = prover.bisect(&pipeline, &graph, &report, &proof)? {
+            prover.denied.insert((culprit.rule, culprit.root.clone()));
+            dropped.extend(report.patches.into_iter().filter(|p| p.ruling.dropped.is_some()));
+            dropped.push(patch);
+            culprits.push(culprit);
             continue;
+        }
+        for patch in dropped {
+            report.patches.push(Patch { number: report.patches.len(), ..patch });
         }
         let left = prover.backend(&graph, &proof)?;
         let samples = proof.expected().map(|(s, _)| s.name.clone()).collect();
@@ -91,9 +97,15 @@ struct Prover<'a> {
     options: &'a Options,
     checking: &'a Checking,
     denied: HashSet<(&'static str, String)>,
+    /// Of samples by name, measured where it is asked for.
+    sways: RefCell<HashMap<String, Option<Sway>>>,
 }
 
-impl Prover<'_> {
+impl<'a> Prover<'a> {
+    fn new(model: &'a Model, options: &'a Options, checking: &'a Checking) -> Self {
+        Self { model, options, checking, denied: HashSet::new(), sways: RefCell::default() }
+    }
+
     fn context(&self, inputs: &[Datum]) -> Context {
         let given = inputs.iter().map(|d| d.nbytes() as u64).sum::<u64>();
         let limits = self.model.limits();
@@ -130,7 +142,8 @@ impl Prover<'_> {
     /// step, which shows in all that follows: then it is the direction that must stay.
     fn bound(&self) -> Bound {
         let g = &self.model.graph;
-        if g.nodes().any(|n| matches!(g.op(n), Op::QuantizeLinear(_))) {
+        let rounds = |op: &Op| matches!(op, Op::QuantizeLinear(_) | Op::DynamicQuantizeLinear(_));
+        if g.nodes().any(|n| rounds(g.op(n))) {
             return Bound::Length(QUANTIZED);
         }
         Bound::Within { rtol: self.checking.rtol, atol: self.checking.atol }
@@ -143,25 +156,31 @@ impl Prover<'_> {
         graph: &Graph,
         report: &Report,
         proof: &Proof,
-    ) -> Result<Option<(&'static str, String)>> {
+    ) -> Result<Option<(Culprit, Patch)>> {
         if report.patches.is_empty() || self.wrong(graph, proof).is_none() {
             return Ok(None);
         }
         let mut denied = self.denied.clone();
         denied.extend(proof.culprits().iter().map(|c| (c.rule, c.root.clone())));
         let mut wrong = |g: &Graph| Ok(self.wrong(g, proof).is_some());
-        let patch = kiln_passes::guilty(&self.model.graph, pipeline, &denied, &mut wrong)?;
-        Ok(patch.map(|p| (p.rule, p.root)))
+        let step = kiln_passes::guilty(&self.model.graph, pipeline, &denied, &mut wrong)?;
+        let Some(Step { mut patch, before, after }) = step else { return Ok(None) };
+        let Some((sample, reason)) = self.wrong(&after, proof) else { return Ok(None) };
+        let reason = format!("the whole model is off: {reason}");
+        patch.ruling.dropped = Some(reason.clone());
+        let (rule, root, inputs) = (patch.rule, patch.root.clone(), sample.inputs.clone());
+        Ok(Some((Culprit { rule, root, reason, before, after, inputs }, patch)))
     }
 
-    /// What differs on ordinary samples, by the definitions.
-    fn wrong(&self, graph: &Graph, proof: &Proof) -> Option<String> {
+    /// What differs on an ordinary sample, by the definitions.
+    fn wrong<'p>(&self, graph: &Graph, proof: &'p Proof) -> Option<(&'p Sample, String)> {
         proof.expected().filter(|(s, _)| !s.extreme).find_map(|(sample, want)| {
             let got = eval::run(graph, &self.context(&sample.inputs), sample.inputs.clone());
-            match got {
+            let fault = match got {
                 Ok(got) => self.differ(sample, want, &got),
                 Err(e) => Some(format!("sample `{}`: {e}", sample.name)),
-            }
+            };
+            fault.map(|fault| (sample, fault))
         })
     }
 
@@ -169,36 +188,26 @@ impl Prover<'_> {
     /// what is rounding beside the largest number of an output, for the small ones may be
     /// differences of large ones; and what lies within the sway of the graph.
     fn differ(&self, sample: &Sample, want: &[Datum], got: &[Datum]) -> Option<String> {
+        let bound = self.bound();
         let usual = Checking::default();
-        let (rtol, atol) = (self.checking.rtol, self.checking.atol);
-        let fault = differ(sample, want, got, self.bound())?;
-        let rounding = || differ(sample, want, got, Bound::Rounding(1.0)).is_none();
-        let swaying = || {
-            self.sway(sample, want).is_some_and(|by| {
-                let mut all = want.iter().zip(got).zip(by);
-                let bound = |atol| Bound::Within { rtol: 0.0, atol };
-                all.all(|((want, got), by)| Gap::between(want, got, bound(by)).fault.is_none())
-            })
-        };
-        let passes = (rtol, atol) == (usual.rtol, usual.atol) && (rounding() || swaying());
-        (!passes).then_some(fault)
+        let strict = (self.checking.rtol, self.checking.atol) != (usual.rtol, usual.atol);
+        want.iter().zip(got).enumerate().find_map(|(j, (w, g))| {
+            let fault = Gap::between(w, g, bound).fault?;
+            let rounds = || Gap::between(w, g, Bound::Rounding(1.0)).fault.is_none();
+            let passes = !strict && (rounds() || self.sways(sample, want, j, g));
+            (!passes).then(|| format!("sample `{}`, output {j}: {fault}", sample.name))
+        })
     }
 
-    /// How far each output of the untouched graph moves, at most, where every input moves by one
-    /// unit in the last place: nobody's rounding can be held to less. `None` where it cannot run.
-    fn sway(&self, sample: &Sample, want: &[Datum]) -> Option<Vec<f64>> {
-        let mut sway = vec![0f64; want.len()];
-        for draw in 0..DRAWS {
-            let inputs: Option<Vec<Datum>> =
-                sample.inputs.iter().map(|d| nudged(d, draw)).collect();
-            let moved =
-                eval::run(&self.model.graph, &self.context(&sample.inputs), inputs?).ok()?;
-            for ((sway, want), moved) in sway.iter_mut().zip(want).zip(&moved) {
-                let all = Bound::Within { rtol: 0.0, atol: f64::INFINITY };
-                *sway = sway.max(Gap::between(want, moved, all).largest);
-            }
-        }
-        Some(sway)
+    /// Whether output `j` differs by no more than the untouched graph sways.
+    fn sways(&self, sample: &Sample, want: &[Datum], j: usize, got: &Datum) -> bool {
+        let measure = || {
+            let run = |inputs| eval::run(&self.model.graph, &self.context(&sample.inputs), inputs);
+            Sway::of(run, &sample.inputs, want)
+        };
+        let mut sways = self.sways.borrow_mut();
+        let sway = sways.entry(sample.name.clone()).or_insert_with(measure);
+        sway.as_ref().is_some_and(|sway| sway.covers(j, &want[j], got))
     }
 
     /// What differs where the backend runs the result; random operators are not compared.
@@ -221,32 +230,4 @@ impl Prover<'_> {
         }
         Ok(None)
     }
-}
-
-/// A value whose floats are each the next one, up or down; others as they are.
-fn nudged(d: &Datum, draw: u64) -> Option<Datum> {
-    let Datum::Tensor(t) = d else { return Some(d.clone()) };
-    let up = |i: usize| (i as u64 ^ draw << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 63 == 0;
-    let moved = match t.dtype() {
-        DType::F32 => {
-            let x = t.as_slice::<f32>().ok()?.iter().enumerate();
-            let next = |(i, x): (usize, &f32)| if up(i) { x.next_up() } else { x.next_down() };
-            Tensor::from_vec(t.shape(), x.map(next).collect()).ok()?
-        }
-        DType::F64 => {
-            let x = t.as_slice::<f64>().ok()?.iter().enumerate();
-            let next = |(i, x): (usize, &f64)| if up(i) { x.next_up() } else { x.next_down() };
-            Tensor::from_vec(t.shape(), x.map(next).collect()).ok()?
-        }
-        _ => t.clone(),
-    };
-    Some(moved.into())
-}
-
-fn differ(sample: &Sample, want: &[Datum], got: &[Datum], bound: Bound) -> Option<String> {
-    let mut all = want.iter().zip(got).enumerate();
-    all.find_map(|(j, (want, got))| {
-        let fault = Gap::between(want, got, bound).fault?;
-        Some(format!("sample `{}`, output {j}: {fault}", sample.name))
-    })
 }

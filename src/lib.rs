@@ -22,6 +22,7 @@ pub mod npy;
 pub mod pb;
 mod quantize;
 mod session;
+mod sway;
 
 pub use builder::{BackendKind, Options};
 pub use check::{Checked, Checking};

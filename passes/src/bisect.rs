@@ -38,6 +38,17 @@ pub fn replay(
     Ok((g, report))
 }
 
+/// An edit between two graphs.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The edit.
+    pub patch: Patch,
+    /// The whole graph before it.
+    pub before: Graph,
+    /// The whole graph after it.
+    pub after: Graph,
+}
+
 /// The first edit after which `wrong` holds; `None` where it holds after none of them.
 ///
 /// Takes about log2 of the number of edits runs of `wrong`, which holds of the result and not of
@@ -47,7 +58,7 @@ pub fn guilty(
     pipeline: &Pipeline,
     denied: &HashSet<(&'static str, String)>,
     wrong: &mut dyn FnMut(&Graph) -> Result<bool>,
-) -> Result<Option<Patch>> {
+) -> Result<Option<Step>> {
     let (whole, report) = replay(g, pipeline, usize::MAX, denied)?;
     if !wrong(&whole)? {
         return Ok(None);
@@ -61,5 +72,7 @@ pub fn guilty(
             false => good = middle,
         }
     }
-    Ok(report.patches.into_iter().nth(good))
+    let Some(patch) = report.patches.into_iter().nth(good) else { return Ok(None) };
+    let [before, after] = [good, bad].map(|n| replay(g, pipeline, n, denied));
+    Ok(Some(Step { patch, before: before?.0, after: after?.0 }))
 }

@@ -1,6 +1,6 @@
 //! Whether two values are the same, to the bit or to rounding.
 
-use kiln_tensor::{DType, Datum, Tensor, shape};
+use kiln_tensor::{DType, Datum, Tensor, match_element, shape};
 
 /// How close is close enough.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +31,9 @@ pub struct Gap {
     pub compared: bool,
     /// The largest |got - want|.
     pub largest: f64,
+    /// How many elements differ more than is allowed; `usize::MAX` where the values are not of
+    /// one form.
+    pub faults: usize,
     /// What differs more than is allowed.
     pub fault: Option<String>,
 }
@@ -38,7 +41,7 @@ pub struct Gap {
 impl Gap {
     /// A difference that is no number.
     pub fn fault(what: impl Into<String>) -> Self {
-        Self { compared: true, largest: 0.0, fault: Some(what.into()) }
+        Self { compared: true, largest: 0.0, faults: usize::MAX, fault: Some(what.into()) }
     }
 
     /// The same, of the value of this name.
@@ -54,6 +57,7 @@ impl Gap {
         if other.largest > self.largest || other.largest.is_nan() {
             self.largest = other.largest;
         }
+        self.faults = self.faults.saturating_add(other.faults);
         if self.fault.is_none() {
             self.fault = other.fault;
         }
@@ -93,16 +97,29 @@ fn tensors(want: &Tensor, got: &Tensor, bound: Bound) -> Gap {
         return steps(want, got);
     }
     if !want.dtype().is_float() {
-        return match want == got {
-            true => Gap { compared: true, ..Gap::default() },
-            false => Gap::fault("elements differ"),
-        };
+        return equal(want, got);
     }
     match (want.to_vec::<f64>(), got.to_vec::<f64>()) {
         (Ok(w), Ok(g)) if matches!(bound, Bound::Length(_)) => length(&w, &g, bound),
         (Ok(w), Ok(g)) => numbers(&w, &g, want.dtype(), bound, want.shape()),
         _ => Gap::fault("the elements cannot be read"),
     }
+}
+
+/// Elements that are equal or not.
+fn equal(want: &Tensor, got: &Tensor) -> Gap {
+    fn unlike<T: PartialEq>(a: &[T], b: &[T]) -> usize {
+        a.iter().zip(b).filter(|(a, b)| a != b).count()
+    }
+    let faults = match want.dtype() {
+        DType::String => want.strings().and_then(|w| Ok(unlike(w, got.strings()?))),
+        d => match_element!(d, T => {
+            want.as_slice::<T>().and_then(|w| Ok(unlike(w, got.as_slice::<T>()?)))
+        }, else Ok(usize::from(want != got))),
+    };
+    let Ok(faults) = faults else { return Gap::fault("the elements cannot be read") };
+    let fault = (faults > 0).then(|| format!("{faults} of {} differ", want.len()));
+    Gap { compared: true, faults, fault, ..Gap::default() }
 }
 
 /// The length of the difference against that of what is wanted; infinities and NaN are compared
@@ -116,7 +133,8 @@ fn length(want: &[f64], got: &[f64], bound: Bound) -> Gap {
     let alike = others.into_iter().all(|(w, g)| close(*w, *g, 0.0));
     let fine = matches!(bound, Bound::Length(by) if off <= by * wanted.max(f64::MIN_POSITIVE));
     let text = || format!("the difference is {off:.3e} long, what is wanted {wanted:.3e}");
-    Gap { compared: true, largest, fault: (!fine || !alike).then(text) }
+    let fault = (!fine || !alike).then(text);
+    Gap { compared: true, largest, faults: if fault.is_some() { want.len() } else { 0 }, fault }
 }
 
 /// Integers that are one step apart at most.
@@ -124,9 +142,11 @@ fn steps(want: &Tensor, got: &Tensor) -> Gap {
     let (Ok(w), Ok(g)) = (want.to_vec::<i64>(), got.to_vec::<i64>()) else {
         return Gap::fault("the elements cannot be read");
     };
-    let largest = w.iter().zip(&g).map(|(w, g)| w.abs_diff(*g)).max().unwrap_or(0);
-    let fault = (largest > 1).then(|| format!("elements differ by {largest} steps"));
-    Gap { compared: true, largest: largest as f64, fault }
+    let off = || w.iter().zip(&g).map(|(w, g)| w.abs_diff(*g));
+    let largest = off().max().unwrap_or(0);
+    let faults = off().filter(|&off| off > 1).count();
+    let fault = (faults > 0).then(|| format!("{faults} elements differ by up to {largest} steps"));
+    Gap { compared: true, largest: largest as f64, faults, fault }
 }
 
 fn numbers(want: &[f64], got: &[f64], dtype: DType, bound: Bound, dims: &[usize]) -> Gap {
@@ -140,7 +160,6 @@ fn numbers(want: &[f64], got: &[f64], dtype: DType, bound: Bound, dims: &[usize]
         Bound::Within { rtol, atol } => close(w, g, atol + rtol * w.abs()),
     };
     let mut gap = Gap { compared: true, ..Gap::default() };
-    let mut faults = 0;
     let mut first = None;
     for (i, (&w, &g)) in want.iter().zip(got).enumerate() {
         let off = (g - w).abs();
@@ -148,14 +167,15 @@ fn numbers(want: &[f64], got: &[f64], dtype: DType, bound: Bound, dims: &[usize]
             gap.largest = off;
         }
         if !fine(w, g) {
-            faults += 1;
+            gap.faults += 1;
             first.get_or_insert(i);
         }
     }
     gap.fault = first.map(|i| {
         let place = place(i, dims);
         format!(
-            "{faults} of {} differ, first {place}: {} instead of {}",
+            "{} of {} differ, first {place}: {} instead of {}",
+            gap.faults,
             want.len(),
             got[i],
             want[i]

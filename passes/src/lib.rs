@@ -35,7 +35,7 @@ mod testing;
 mod trees;
 mod weights;
 
-pub use bisect::{guilty, replay};
+pub use bisect::{Step, guilty, replay};
 pub use closeness::{Bound, Gap};
 pub use pipeline::{PassInfo, Pipeline, names, passes, pipeline, run, run_judged};
 pub use proof::{Culprit, Proof, Sample};

@@ -139,7 +139,7 @@ fn bisecting_names_every_wrong_edit_without_looking_inside() {
         let (g, samples) = graph(i);
         let mut wrong = |after: &Graph| Ok(!same(&g, after, &samples));
         match guilty(&g, &pipeline(i), &HashSet::new(), &mut wrong) {
-            Ok(patch) => assert_eq!(patch.map(|p| p.rule), Some(*name)),
+            Ok(step) => assert_eq!(step.map(|s| s.patch.rule), Some(*name)),
             // It changes a type: the engine itself has noticed.
             Err(e) => assert!(e.message().contains(name), "{name}: {e}"),
         }

@@ -186,6 +186,29 @@ fn optimize_check_proves_every_patch() {
 }
 
 #[test]
+fn optimize_check_tells_of_an_edit_that_only_the_whole_model_shows() {
+    let folder = Folder::new();
+    let graph = Graph::new().node("Mul", "x tenth", "a", &[]).node("Mul", "a third", "y", &[]);
+    let scalar = |x: f32| proto::f32s(&[], &[x]);
+    let graph = graph.init("tenth", scalar(0.1)).init("third", scalar(1.0 / 3.0));
+    let model = folder.write("m.onnx", &graph.input("x", F32, &[64]).output("y", F32).model());
+    let (out, report) = (folder.path("o.onnx"), folder.path("r.json"));
+    let flags = ["--check", "--rtol", "0", "--atol", "0", "--report", &report];
+    let done = kiln(&[&["optimize", &model, "-o", &out], &flags[..]].concat());
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.err.contains("dropped: scalar_chain at `y`: the whole model is off: "));
+    let shown = folder.path("o.fault-0-scalar_chain");
+    for side in ["before.onnx", "after.onnx"] {
+        assert!(std::path::Path::new(&shown).join(side).exists(), "{side}");
+    }
+    let report = json(&String::from_utf8(read(&report)).expect("text"));
+    let patches = report["patches"].as_array().expect("a list");
+    let dropped: Vec<_> = patches.iter().filter(|p| !p["dropped"].is_null()).collect();
+    assert_eq!(dropped.len(), 1);
+    assert_eq!(dropped[0]["rule"], json("\"scalar_chain\""));
+}
+
+#[test]
 fn optimize_leaves_its_input_alone() {
     let folder = Folder::new();
     let model = folder.write("m.onnx", &relu());

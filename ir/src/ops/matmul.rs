@@ -143,6 +143,9 @@ pub(crate) fn product_dims(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>> {
     Ok(out)
 }
 
+/// Rows of `b` that stay in cache while all rows of `a` pass over them.
+const BLOCK: usize = 16;
+
 /// `c += a * b` for row-major `a: m*k`, `b: k*n`, `c: m*n`; each sum runs over rising `k`.
 pub(crate) fn multiply<T: Number>(
     ticks: &mut Ticks<'_>,
@@ -154,13 +157,31 @@ pub(crate) fn multiply<T: Number>(
     if m == 0 || k == 0 || n == 0 {
         return Ok(());
     }
-    for (a, c) in a.chunks_exact(k).zip(c.chunks_exact_mut(n)) {
-        for (&a, b) in a.iter().zip(b.chunks_exact(n)) {
-            axpy(a, b, c);
+    for (block, b) in b.chunks(BLOCK * n).enumerate() {
+        let depth = b.len() / n;
+        for (a, c) in a.chunks_exact(k).zip(c.chunks_exact_mut(n)) {
+            accumulate(&a[block * BLOCK..][..depth], b, c);
+            ticks.add(depth.saturating_mul(n))?;
         }
-        ticks.add(k.saturating_mul(n))?;
     }
     Ok(())
+}
+
+/// `c += a * b` for a row `a` and the rows `b`, one after another: four to a pass over `c`.
+fn accumulate<T: Number>(a: &[T], b: &[T], c: &mut [T]) {
+    let n = c.len();
+    let (quads, rest) = (a.chunks_exact(4), a.chunks_exact(4).remainder());
+    let (whole, last) = b.split_at((a.len() - rest.len()) * n);
+    for (a, b) in quads.zip(whole.chunks_exact(4 * n)) {
+        let ((b0, b1), (b2, b3)) = (b[..2 * n].split_at(n), b[2 * n..].split_at(n));
+        for ((((c, &b0), &b1), &b2), &b3) in c.iter_mut().zip(b0).zip(b1).zip(b2).zip(b3) {
+            let half = c.plus(a[0].times(b0)).plus(a[1].times(b1));
+            *c = half.plus(a[2].times(b2)).plus(a[3].times(b3));
+        }
+    }
+    for (&a, b) in rest.iter().zip(last.chunks_exact(n)) {
+        axpy(a, b, c);
+    }
 }
 
 /// The shape and the elements of the product of two stacks of matrices.
