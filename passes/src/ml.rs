@@ -3,6 +3,7 @@
 pub mod column_liveness;
 pub mod feature_concat;
 pub mod feature_gather;
+pub mod feature_products;
 pub mod forest_constant;
 pub mod forest_leaf;
 pub mod forest_mean;
@@ -32,6 +33,7 @@ pub(crate) fn rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(scaler_forest::ScalerForest),
         Box::new(feature_concat::FeatureConcat),
         Box::new(feature_gather::FeatureGather),
+        Box::new(feature_products::FeatureProducts),
         Box::new(gather_forest::GatherForest),
         Box::new(gather_linear::GatherLinear),
         Box::new(forest_prune::ForestPrune::default()),

@@ -26,6 +26,7 @@ mod reduce;
 mod rnn;
 mod rotary;
 mod softmax;
+mod spread;
 mod steps;
 mod svm;
 mod table;

@@ -60,9 +60,26 @@ pub(crate) fn unturn<S: Isa>(isa: S, columns: &[f32], step: usize, out: &mut [f3
         for c in (0..width).step_by(S::LANES) {
             let n = S::LANES.min(width - c);
             isa.turn(&columns[c * step + i * S::LANES..], step, &mut square, S::LANES);
+            if width <= S::LANES {
+                overlapping::<S>(&square, out, width);
+                continue;
+            }
             for (out, x) in out.chunks_exact_mut(width).zip(square.chunks_exact(S::LANES)) {
                 out[c..c + n].copy_from_slice(&x[..n]);
             }
+        }
+    }
+}
+
+/// Copies the first `width` lanes of each vector, one behind the other: as whole vectors, whose
+/// other lanes the next one covers, as long as there is room.
+#[inline(always)]
+fn overlapping<S: Isa>(from: &[f32], out: &mut [f32], width: usize) {
+    for (r, x) in from.chunks_exact(S::LANES).take(out.len() / width).enumerate() {
+        let out = &mut out[r * width..];
+        match out.get_mut(..S::LANES) {
+            Some(out) => out.copy_from_slice(x),
+            None => out[..width].copy_from_slice(&x[..width]),
         }
     }
 }

@@ -11,7 +11,7 @@ use kiln_ir::{Graph, NodeId, Op, Result, invalid};
 
 use super::gemm::{Ending, Layout, Left, Product};
 use super::matmul::bounds;
-use super::tiles::Spread;
+use super::spread::Spread;
 use super::{is_f32, math};
 use crate::cells::Cells;
 use crate::kernel::{Args, FLOATS, Kernel, Row};

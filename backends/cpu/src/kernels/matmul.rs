@@ -10,7 +10,7 @@ use kiln_tensor::shape;
 
 use super::gemm::{Ending, Layout, Left, Product, Then};
 use super::gemv::{self, FEW};
-use super::tiles::Spread;
+use super::spread::Spread;
 use super::{all_f32, math};
 use crate::kernel::{Args, FLOATS, Kernel, Row};
 use crate::lines::Lines;

@@ -483,6 +483,10 @@ impl Kernel for Slices {
         if args.out.is_empty() {
             return Ok(());
         }
+        if run == 1 && places.len() < JOB {
+            pick(x, n, &places, args.out);
+            return Ok(());
+        }
         let rows = (JOB / run).max(1);
         team::each(args.out.chunks_mut(rows * run).enumerate(), |(q, y)| {
             for (r, y) in y.chunks_exact_mut(run).enumerate() {
@@ -493,4 +497,14 @@ impl Kernel for Slices {
         });
         Ok(())
     }
+}
+
+/// Picks these places of each row of `n` elements.
+fn pick(x: &[f32], n: usize, places: &[usize], y: &mut [f32]) {
+    let (width, rows) = (places.len(), (JOB / places.len()).max(1));
+    team::each(y.chunks_mut(rows * width).zip(x.chunks(rows * n)), |(y, x)| {
+        for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(n)) {
+            y.iter_mut().zip(places).for_each(|(y, &at)| *y = x[at]);
+        }
+    });
 }

@@ -9,7 +9,7 @@ use kiln_ir::{Graph, NodeId, Op, Result, invalid};
 use kiln_tensor::shape;
 
 use super::math::Fma;
-use super::tiles::Spread;
+use super::spread::Spread;
 use super::widest::widest;
 use super::{all_f32, is_f32};
 use crate::kernel::{Args, FLOATS, Kernel, Row};

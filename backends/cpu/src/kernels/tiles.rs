@@ -17,6 +17,7 @@ use kiln_ir::{Cancel, Error, Graph, NodeId, Op, Result, Type, Value};
 use kiln_tensor::{DType, Tensor, shape};
 
 use super::math;
+use super::spread::Spread;
 use super::steps::{Step, choose, narrow, pairs, singles, widen_i8, widen_u8};
 use crate::kernel::{Args, Integers, Kernel, Operand};
 use crate::team;
@@ -94,6 +95,10 @@ impl Writer {
             Op::Layout(Layout::Identity) => self.step(Step::Copy, &all?),
             // Truth values are numbers already, numbers are no truth values yet.
             Op::Cast(c) if *c == Cast::to(DType::F32) => self.step(Step::Copy, &all?),
+            Op::Binary(Binary::Pow) if !truth && is_square(g, id) => {
+                let x = (*from.first()?)?;
+                self.step(Step::Mul, &[x, x])
+            }
             Op::Binary(b) if !truth => self.step(binary(*b)?, &all?),
             Op::Compare(c) => self.step(Step::Compare(*c), &all?),
             Op::Variadic(v) if !truth => self.variadic(*v, &all?)?,
@@ -157,6 +162,12 @@ impl Writer {
         let read = (0..leaves.len()).map(|i| last.contains_key(&From::Leaf(i))).collect();
         Program { leaves, steps, registers, count, read, outputs }
     }
+}
+
+/// Whether the exponent of a power is the number 2.
+fn is_square(g: &Graph, id: NodeId) -> bool {
+    let exponent = g.input_of(id, 1).and_then(|v| g.constant_of(v));
+    exponent.is_some_and(|t| t.to_vec::<f32>().is_ok_and(|x| x == [2.0]))
 }
 
 fn binary(b: Binary) -> Option<Step> {
@@ -349,75 +360,6 @@ impl<'a> Target<'a> {
     }
 }
 
-/// How an operand that broadcasts is read: lengths and strides, neighbours merged.
-pub(super) struct Spread(Vec<(usize, usize)>);
-
-impl Spread {
-    /// How an operand of shape `from` is read in the order of a result of shape `to`.
-    pub(super) fn new(from: &[usize], to: &[usize]) -> Result<Self> {
-        if shape::broadcast(from, to)? != to {
-            return Err(Error::invalid(format!("{from:?} does not broadcast to {to:?}")));
-        }
-        let mut dims: Vec<(usize, usize)> = Vec::new();
-        for (&n, &s) in to.iter().zip(&shape::broadcast_strides(from, to)).filter(|(n, _)| **n != 1)
-        {
-            match dims.last_mut() {
-                Some((m, t)) if *t == s * n => (*m, *t) = (*m * n, s),
-                _ => dims.push((n, s)),
-            }
-        }
-        if dims.is_empty() {
-            dims.push((1, 0));
-        }
-        Ok(Self(dims))
-    }
-
-    /// After how many elements they begin anew, where that is so.
-    fn period(&self) -> Option<usize> {
-        match self.0[..] {
-            [(_, 0)] => Some(1),
-            [(_, 0), ref rest @ ..] => Some(rest.iter().map(|(n, _)| n).product()),
-            _ => None,
-        }
-    }
-
-    /// Whether it is one row of `n` elements, again for every row of the result.
-    pub(super) fn is_row(&self, n: usize) -> bool {
-        matches!(self.0[..], [(m, 1)] | [(_, 0), (m, 1)] if m == n)
-    }
-
-    /// Reads the elements from place `start` on.
-    pub(super) fn read<T: Copy>(
-        &self,
-        x: &[T],
-        start: usize,
-        out: &mut [f32],
-        number: impl Fn(T) -> f32 + Copy,
-    ) {
-        let (&(len, stride), outer) = self.0.split_last().expect("invariant: never empty");
-        let (mut row, mut at, mut done) = (start / len, start % len, 0);
-        while done < out.len() {
-            let mut rest = row;
-            let mut base = 0;
-            for &(n, s) in outer.iter().rev() {
-                base += rest % n * s;
-                rest /= n;
-            }
-            let count = (len - at).min(out.len() - done);
-            let piece = &mut out[done..][..count];
-            match stride {
-                0 => piece.fill(number(x[base])),
-                1 => (piece.iter_mut().zip(&x[base + at..])).for_each(|(y, &x)| *y = number(x)),
-                _ => {
-                    let x = x[base + at * stride..].iter().step_by(stride);
-                    piece.iter_mut().zip(x).for_each(|(y, &x)| *y = number(x));
-                }
-            }
-            (row, at, done) = (row + 1, 0, done + count);
-        }
-    }
-}
-
 /// A program at work: how its leaves are read.
 struct Work<'a> {
     program: &'a Program,
@@ -455,6 +397,12 @@ impl Program {
             }
         };
         self.leaves.iter().zip(&self.read).map(load).collect()
+    }
+
+    /// Whether the only result is what the last instruction makes.
+    fn ends_in_result(&self) -> bool {
+        let last = self.steps.len().checked_sub(1).map(From::Step);
+        matches!(self.outputs[..], [out] if Some(out) == last)
     }
 
     /// Runs on all elements, in ranges that threads share.
@@ -523,7 +471,11 @@ impl Work<'_> {
                     }
                 }
             }
-            self.tile(start + from, n, &leaves, &mut registers);
+            if let ([Some(Target::F32(out))], true) = (&mut *outs, self.program.ends_in_result()) {
+                self.tile(start + from, n, &leaves, &mut registers, Some(&mut out[from..][..n]));
+                continue;
+            }
+            self.tile(start + from, n, &leaves, &mut registers, None);
             for (out, &source) in outs.iter_mut().zip(&self.program.outputs) {
                 if let Some(out) = out {
                     let tile = self.source(source, (start + from, n), &leaves, &registers);
@@ -549,12 +501,24 @@ impl Work<'_> {
         }
     }
 
-    fn tile(&self, at: usize, n: usize, leaves: &[Vec<f32>], registers: &mut [Vec<f32>]) {
-        for (i, (step, from)) in self.program.steps.iter().enumerate() {
+    /// Runs all instructions on one tile; the last one writes into `last`, where that is given.
+    fn tile(
+        &self,
+        at: usize,
+        n: usize,
+        leaves: &[Vec<f32>],
+        registers: &mut [Vec<f32>],
+        mut last: Option<&mut [f32]>,
+    ) {
+        let steps = &self.program.steps;
+        for (i, (step, from)) in steps.iter().enumerate() {
             let register = self.program.registers[i];
             let mut out = std::mem::take(&mut registers[register]);
             let source = |k: usize| self.source(from[k], (at, n), leaves, registers);
-            let y = &mut out[..n];
+            let y = match last.as_deref_mut() {
+                Some(last) if i + 1 == steps.len() => last,
+                _ => &mut out[..n],
+            };
             match (step, from.len()) {
                 (Step::Unary(op), _) => {
                     y.copy_from_slice(source(0));
