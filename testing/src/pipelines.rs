@@ -38,7 +38,7 @@ type Step = fn(&mut Pipeline, Value, usize) -> Option<Value>;
 
 const STEPS: &[Step] = &[
     scaled, scaled, moved, imputed, binarized, picked, joined, linear, kernel, product, forest,
-    forest, classes, voted, encoded, labelled, hot, hot, narrow, nearest,
+    forest, classes, voted, encoded, labelled, hot, hot, narrow, nearest, products,
 ];
 
 struct Pipeline {
@@ -126,6 +126,22 @@ fn joined(p: &mut Pipeline, x: Value, n: usize) -> Option<Value> {
         0 => p.m.plain("ai.onnx.ml.FeatureVectorizer", &[x, other]),
         _ => p.m.node("Concat", &[x, other], Attrs::default().with("axis", 1i64)),
     }
+}
+
+/// The table, and beside it products of its columns.
+fn products(p: &mut Pipeline, x: Value, n: usize) -> Option<Value> {
+    if n > 6 {
+        return None;
+    }
+    let (axes, along) = (p.m.ints(&[1]), Attrs::default().with("axis", 1i64));
+    let mut columns = vec![x];
+    for _ in 0..2 {
+        let of = [0, 1].map(|_| p.m.random.i64(0..n as i64));
+        let of = p.m.ints(&of);
+        let picked = p.m.node("Gather", &[x, of], along.clone())?;
+        columns.push(p.m.plain("ReduceProd", &[picked, axes])?);
+    }
+    p.m.node("Concat", &columns, along)
 }
 
 fn linear(p: &mut Pipeline, x: Value, n: usize) -> Option<Value> {
