@@ -95,6 +95,8 @@ def fault(program, folder, scratch):
     done = subprocess.run([program, "optimize", path, "-o", out], capture_output=True, text=True)
     if done.returncode:
         return f"is not optimized: {done.stderr.strip()}"
+    if not (folder / "inputs.npz").exists():
+        return "(skipped: it has no inputs.npz)"
     inputs = dict(np.load(folder / "inputs.npz", allow_pickle=True))
     try:
         want = run(path, inputs)

@@ -11,9 +11,11 @@ pub mod bind;
 pub mod memory;
 pub mod plan;
 pub mod reference;
+pub mod rows;
 
 pub use backend::{Backend, Executable};
 pub use bind::Bindings;
 pub use memory::Span;
 pub use plan::{Claim, Place, Plan, Step};
 pub use reference::Reference;
+pub use rows::{Rows, rows};

@@ -14,6 +14,7 @@ pub mod element;
 pub mod error;
 pub mod minifloat;
 pub mod number;
+pub mod rows;
 pub mod shape;
 pub mod tensor;
 

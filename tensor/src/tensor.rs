@@ -46,6 +46,15 @@ impl<T: Element> Storage for Vec<T> {
     }
 }
 
+/// The bytes of a vector that somebody else holds, too.
+struct Whole(Arc<dyn Storage>);
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
 impl Tensor {
     /// A tensor of `data` in row-major order. The lengths must agree.
     pub fn from_vec<T: Element>(shape: &[usize], data: Vec<T>) -> Result<Self> {
@@ -237,6 +246,19 @@ impl Tensor {
             let data = self.as_slice::<T>()?;
             Self::from_vec(shape, indices.map(|i| data[i]).collect())
         }, else Err(Error::DType { want: DType::U8, got: self.dtype }))
+    }
+
+    /// The elements from byte `from` on, which share the data; no strings. The bytes must be there:
+    /// an end beyond the data panics.
+    pub(crate) fn part(&self, shape: &[usize], from: usize) -> Self {
+        let whole = match &self.data {
+            Data::Shared(b) => b.clone(),
+            Data::Owned(s) => Bytes::from_owner(Whole(s.clone())),
+            Data::Strings(_) => Bytes::new(),
+        };
+        let n = shape.iter().product::<usize>() * self.dtype.size();
+        let data = Data::Shared(whole.slice(from..from + n));
+        Self { dtype: self.dtype, shape: shape.to_vec(), data }
     }
 
     /// The tensor broadcast to `shape`; an error where it does not broadcast one way.

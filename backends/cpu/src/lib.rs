@@ -1,6 +1,7 @@
 //! The multithreaded CPU backend.
 //!
 //! ```text
+//! blocks   many rows, some at a time
 //! exec     runs a plan: kernels on the arena, definitions for the rest
 //! program  a plan with every place looked up
 //! kernels  one table row per kernel: which nodes it takes, how it is prepared, how it runs
@@ -13,6 +14,7 @@
 //! ```
 
 mod arena;
+mod blocks;
 mod cells;
 mod exec;
 mod kernel;
@@ -59,6 +61,12 @@ impl Cpu {
         Ok(Self { pool })
     }
 
+    /// The threads.
+    #[cfg(test)]
+    pub(crate) fn pool(&self) -> Arc<ThreadPool> {
+        self.pool.clone()
+    }
+
     /// Does some jobs at the same time. What they run on backends of as many threads shares the
     /// same threads, so there are never more.
     pub fn together<T: Sync, R: Send>(
@@ -79,6 +87,6 @@ impl Backend for Cpu {
     }
 
     fn compile(&self, graph: Arc<Graph>, _: &Limits) -> Result<Arc<dyn Executable>> {
-        Ok(Arc::new(exec::Compiled::new(graph, self.pool.clone())?))
+        blocks::Blocks::compile(graph, self.pool.clone())
     }
 }
