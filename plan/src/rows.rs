@@ -4,9 +4,10 @@
 //! x [N,50] ─▶ MatMul ─▶ Relu ─▶ ArgMax ─▶ label [N]     row i of a result is made of row i alone
 //! ```
 //! Decided from the operators' names, of those that are known to keep rows apart, and from the
-//! types: the first axis of all that has rows is the symbol `N`, and no other axis holds a symbol.
+//! types: the first axis of all that has rows is the symbol `N`, and no other axis holds a symbol,
+//! but for lists of tokens on the way to be counted: what they are filled up with does not count.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use kiln_ir::{Dim, Graph, NodeId, Op, Operator, Value};
 
@@ -36,9 +37,13 @@ const OF_FIRST: &[&str] = &[
     "ai.onnx.ml.TreeEnsemble",
     "ai.onnx.ml.TreeEnsembleClassifier",
     "ai.onnx.ml.TreeEnsembleRegressor",
-    "com.microsoft.Tokenizer",
+    "StringNormalizer",
     "TfIdfVectorizer",
+    TOKENIZER,
 ];
+
+/// Makes lists of tokens, all as long as the longest.
+const TOKENIZER: &str = "com.microsoft.Tokenizer";
 
 /// The same of operators that merge or reorder the elements of an axis.
 const ALONG: &[(&str, i64)] = &[
@@ -75,7 +80,8 @@ const PRODUCTS: &[&str] = &["Gemm", "MatMul", "ai.kiln.MatMul"];
 /// What a row takes; `None` where rows are not treated one by one.
 pub fn rows(g: &Graph) -> Option<Rows> {
     let n = g.inputs().find_map(|v| dims(g, v)?.first().filter(|d| d.as_sym().is_some()))?.clone();
-    let mut walk = Walk { g, n, of_rows: HashSet::new(), counts: HashSet::new() };
+    let mut walk =
+        Walk { g, n, of_rows: HashSet::new(), counts: HashSet::new(), tokens: HashMap::new() };
     let mut rows = Rows::default();
     for id in g.order().ok()? {
         walk.node(id)?;
@@ -103,6 +109,8 @@ struct Walk<'a> {
     of_rows: HashSet<Value>,
     /// Shapes of what has rows.
     counts: HashSet<Value>,
+    /// Lists of tokens, as long as the longest one of all rows, and what fills up the others.
+    tokens: HashMap<Value, String>,
 }
 
 impl Walk<'_> {
@@ -132,12 +140,38 @@ impl Walk<'_> {
         }
         let fills = g.op(id).name() == "ConstantOfShape";
         (is_input || counted && fills || !counted && self.keeps(id, &inputs)).then_some(())?;
+        let padding = self.padding(id);
         for v in g.outputs_of(id).filter(|v| is_input || g.is_read(*v) || g.is_output(*v)) {
             let (first, rest) = dims(g, v)?.split_first()?;
-            (*first == self.n && rest.iter().all(|d| d.as_len().is_some())).then_some(())?;
+            let ragged = padding.is_some() && rest.len() == 1 && !g.is_output(v);
+            let known = rest.iter().all(|d| d.as_len().is_some());
+            (*first == self.n && (known || ragged)).then_some(())?;
             self.of_rows.insert(v);
+            self.tokens.extend(padding.clone().map(|p| (v, p)));
         }
         Some(())
+    }
+
+    /// What the lists of tokens that a node gives are filled up with.
+    fn padding(&self, id: NodeId) -> Option<String> {
+        let (op, x) = (self.g.op(id), self.g.input_of(id, 0)?);
+        match op.name() {
+            TOKENIZER => op.attrs().take("pad_value").ok()?,
+            name if IN_ORDER.contains(&name) => self.tokens.get(&x).cloned(),
+            _ => None,
+        }
+    }
+
+    /// Whether an operator that reads tokens counts them, or moves them on as they are.
+    fn takes_tokens(&self, id: NodeId, padding: &str) -> bool {
+        let op = self.g.op(id);
+        match op.name() {
+            "TfIdfVectorizer" => {
+                let pool = op.attrs().take::<Vec<String>>("pool_strings").ok().flatten();
+                pool.is_some_and(|pool| pool.iter().all(|token| token != padding))
+            }
+            name => IN_ORDER.contains(&name),
+        }
     }
 
     /// Whether an operator keeps rows apart; that its results have them is not asked.
@@ -160,6 +194,11 @@ impl Walk<'_> {
                 .filter(|v| has(*v))
                 .all(|v| rank(v).is_some_and(|rank| axis > 0 || axis < 0 && axis + rank as i64 > 0))
         };
+        if let Some(padding) = given().find_map(|v| self.tokens.get(&v))
+            && !self.takes_tokens(id, padding)
+        {
+            return false;
+        }
         if op.traits().elementwise {
             return given().all(aligned);
         }
@@ -198,6 +237,18 @@ mod tests {
         rows(&text::parse(text).expect("parses"))
     }
 
+    /// Counts of words, by lists that `pad` fills up.
+    fn tokens(pad: &str, by: &str) -> String {
+        format!(
+            "s = StringNormalizer(x: str[N]) {{case_change_action=\"LOWER\"}}\n\
+             t = com.microsoft.Tokenizer(s) {{mark=0, mincharnum=1, pad_value=\"{pad}\", \
+             tokenexp=\"[a-z]+\"}}\nf = {by}\n\
+             y = TfIdfVectorizer(f) {{max_gram_length=1, max_skip_count=0, min_gram_length=1, \
+             mode=\"TF\", ngram_counts=[0], ngram_indexes=[0,1], pool_strings=[\"a\",\"b\"]}}\n\
+             return y"
+        )
+    }
+
     #[test]
     fn rows_that_stay_apart_and_what_they_take() {
         let takes = |text: &str| of(text).map(|r| (r.between, r.widest));
@@ -214,6 +265,15 @@ mod tests {
         let labels = "t = i64[3]{7, 8, 9}\ni = ArgMax(x: f32[N,3]) {axis=1, keepdims=0}\n\
                       y = Gather(t, i)\nreturn y";
         assert_eq!(takes(labels), Some((8, 20)));
+        assert!(of(&tokens("#", "Flatten(t)")).is_some());
+    }
+
+    #[test]
+    fn lists_that_are_as_long_as_the_longest() {
+        // What fills them up is counted; or is seen by another operator.
+        assert_eq!(of(&tokens("a", "Flatten(t)")), None);
+        assert_eq!(of(&tokens("#", "Concat(t, t) {axis=1}")), None);
+        assert_eq!(of(&tokens("#", "Flatten(t)").replace("return y", "return y, t")), None);
     }
 
     #[test]

@@ -214,6 +214,9 @@ impl Vectorizer {
 
     fn weigh(&self, row: &mut [f32]) {
         let mode = self.settings.mode;
+        if mode == Mode::Tf {
+            return;
+        }
         for (i, y) in row.iter_mut().enumerate() {
             let weight = self.settings.weights.get(i).copied().unwrap_or(1.0);
             match mode {

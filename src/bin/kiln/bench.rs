@@ -79,6 +79,8 @@ struct Measured {
     main_output: Option<String>,
     batch: u64,
     nodes: Vec<NodeTime>,
+    /// Runs of the model that `nodes` is of; a node runs once for each block of rows.
+    profiled: u32,
 }
 
 /// Runs the verb.
@@ -170,6 +172,7 @@ fn time(args: &Args, session: &Session, inputs: &Named, seen: &mut Measured) -> 
                 break;
             }
             black_box(session.run_profiled(ordered.clone(), &profile))?;
+            seen.profiled += 1;
         }
         seen.nodes = profile.nodes();
     }
@@ -257,7 +260,7 @@ fn document(args: &Args, seen: &Measured, failure: Option<&Failure>) -> Value {
     }
     if args.profile {
         let node = |n: &NodeTime| {
-            let mean = micros(n);
+            let mean = micros(n, seen.profiled);
             json!({"name": n.name, "op": n.op, "by": n.by, "mean_us": mean, "runs": n.runs})
         };
         document["nodes"] = seen.nodes.iter().map(node).collect();
@@ -295,21 +298,23 @@ fn summary(seen: &Measured) -> String {
     let mut text = show::table(&rows);
     if !seen.nodes.is_empty() {
         text.push('\n');
-        text += &show::table(&longest(&seen.nodes));
+        text += &show::table(&longest(seen));
     }
     text
 }
 
-fn micros(n: &NodeTime) -> f64 {
-    n.total.as_secs_f64() * 1e6 / n.runs.max(1) as f64
+/// What a node takes of a run of the model.
+fn micros(n: &NodeTime, runs: u32) -> f64 {
+    n.total.as_secs_f64() * 1e6 / f64::from(runs.max(1))
 }
 
 /// The nodes that take longest, with their share of all.
-fn longest(nodes: &[NodeTime]) -> Vec<Vec<String>> {
+fn longest(seen: &Measured) -> Vec<Vec<String>> {
+    let nodes = &seen.nodes;
     let all: f64 = nodes.iter().map(|n| n.total.as_secs_f64()).sum();
     let row = |n: &NodeTime| {
         let share = 100.0 * n.total.as_secs_f64() / all.max(f64::MIN_POSITIVE);
-        let time = format!("{:.1} us", micros(n));
+        let time = format!("{:.1} us", micros(n, seen.profiled));
         vec![time, format!("{share:.1} %"), n.op.clone(), n.by.to_owned(), n.name.clone()]
     };
     nodes.iter().take(LONGEST).map(row).collect()
