@@ -8,10 +8,9 @@ Runtime gives for the original model, where it loads that. Integers and strings 
 floats within 1e-3 of the largest number of the output. Quantized models round to whole steps and
 detectors sort by scores, so that two right orders of the same sums can end a step or a rank apart:
 a difference that is larger is held to what ONNX Runtime's own levels differ by on the untouched
-model, and is printed. Where the peer
-misses the `expected.npz` of the library that made the model, the optimized model may miss it by
-no more. kiln's own outputs must lie as close to ONNX Runtime's on the optimized model. Exits 1
-where one is not.
+model, and is printed. Where the peer misses the `expected.npz` of the library that made the model,
+the optimized model may miss it by no more. kiln's own outputs must lie as close to ONNX Runtime's
+on the optimized model. Exits 1 where one is not.
 """
 
 import argparse

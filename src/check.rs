@@ -162,10 +162,17 @@ impl<'a> Prover<'a> {
         }
         let mut denied = self.denied.clone();
         denied.extend(proof.culprits().iter().map(|c| (c.rule, c.root.clone())));
-        let mut wrong = |g: &Graph| Ok(self.wrong(g, proof).is_some());
+        // The last graph found wrong is the one behind the guilty edit.
+        let mut found = None;
+        let mut wrong = |g: &Graph| {
+            let fault = self.wrong(g, proof);
+            let is_wrong = fault.is_some();
+            found = fault.or(found.take());
+            Ok(is_wrong)
+        };
         let step = kiln_passes::guilty(&self.model.graph, pipeline, &denied, &mut wrong)?;
-        let Some(Step { mut patch, before, after }) = step else { return Ok(None) };
-        let Some((sample, reason)) = self.wrong(&after, proof) else { return Ok(None) };
+        let (Some(step), Some((sample, reason))) = (step, found) else { return Ok(None) };
+        let Step { mut patch, before, after } = step;
         let reason = format!("the whole model is off: {reason}");
         patch.ruling.dropped = Some(reason.clone());
         let (rule, root, inputs) = (patch.rule, patch.root.clone(), sample.inputs.clone());

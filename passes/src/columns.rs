@@ -1,7 +1,7 @@
 //! What a table's columns go through before a model reads them.
 
 use kiln_ir::ops::preprocess::Preprocess;
-use kiln_ir::{Edit, Graph, Op, Operator, Source, Value};
+use kiln_ir::{Attrs, Edit, Graph, Op, Operator, Source, Value};
 use kiln_tensor::DType;
 
 use crate::forms::per_channel;
@@ -33,6 +33,14 @@ impl<F> Made<F> {
     /// The element type of the table before.
     pub fn dtype(&self, g: &Graph) -> Option<DType> {
         g.ty(self.parts[0]).as_tensor().ok().map(|t| t.dtype)
+    }
+}
+
+/// Tables side by side; a single one as it is.
+pub(crate) fn side_by_side(e: &mut Edit, tables: &[Option<Source>]) -> Source {
+    match *tables {
+        [Some(one)] => one,
+        _ => e.call("Concat", tables, Attrs::default().with("axis", 1i64)),
     }
 }
 

@@ -60,20 +60,6 @@ const ALONG: &[(&str, i64)] = &[
 /// Operators that leave the elements in their order: rows stay where the first axis stays.
 const IN_ORDER: &[&str] = &["Flatten", "Reshape", "Squeeze", "Unsqueeze"];
 
-/// Operators over axes that an operand lists: the first axis stays only if it is none of them.
-const OVER: &[&str] = &[
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSum",
-    "ReduceSumSquare",
-];
-
 /// Products of a matrix of rows and one without.
 const PRODUCTS: &[&str] = &["Gemm", "MatMul", "ai.kiln.MatMul"];
 
@@ -221,7 +207,8 @@ impl Walk<'_> {
                 op.attrs().take::<Vec<i64>>("perm").ok().flatten().is_some_and(|p| p[0] == 0)
             }
             _ if IN_ORDER.contains(&name) => only_first() && constant(1),
-            _ if OVER.contains(&name) => only_first() && constant(1),
+            // The first axis stays only if it is none of those that an operand lists.
+            _ if matches!(op, Op::Reduce(_)) => only_first() && constant(1),
             _ => OF_FIRST.contains(&name) && only_first(),
         }
     }

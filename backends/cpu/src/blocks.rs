@@ -10,9 +10,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use kiln_ir::{Context, Error, Graph, Result};
+use kiln_ir::ops::concat::Concat;
+use kiln_ir::{Context, Graph, Operator, Result};
 use kiln_plan::{Executable, Rows};
-use kiln_tensor::{Datum, Tensor};
+use kiln_tensor::Datum;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
@@ -86,29 +87,24 @@ impl Executable for Blocks {
             1 => ranges.into_iter().map(part).collect(),
             _ => self.pool.install(|| ranges.into_par_iter().map(part).collect()),
         };
-        joined(parts?)
+        joined(cx, &parts?)
     }
 }
 
 /// The outputs of all parts below one another.
-fn joined(parts: Vec<Vec<Datum>>) -> Result<Vec<Datum>> {
-    let count = parts.first().map_or(0, Vec::len);
-    let mut outputs: Vec<Vec<Tensor>> = vec![Vec::with_capacity(parts.len()); count];
-    for part in parts {
-        for (output, d) in outputs.iter_mut().zip(part) {
-            match d {
-                Datum::Tensor(t) => output.push(t),
-                other => return Err(Error::bug(format!("a {} has no rows", other.kind()))),
-            }
-        }
-    }
-    outputs.iter().map(|parts| Ok(Tensor::stack(parts)?.into())).collect()
+fn joined(cx: &Context, parts: &[Vec<Datum>]) -> Result<Vec<Datum>> {
+    let output = |j: usize| {
+        let of_parts: Vec<_> = parts.iter().map(|part| part.get(j)).collect();
+        Ok(Concat::Join { axis: 0 }.eval(cx, &of_parts)?.swap_remove(0))
+    };
+    (0..parts.first().map_or(0, Vec::len)).map(output).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use kiln_ir::{eval, text};
     use kiln_plan::Backend;
+    use kiln_tensor::{DType, Tensor};
 
     use super::*;
     use crate::Cpu;
@@ -134,7 +130,7 @@ mod tests {
                 let inputs = vec![floats(&[n, 6]), centers.clone()];
                 let executable = backend.compile(g.clone(), &Default::default()).expect("compiles");
                 let got = executable.run(&cx, inputs.clone()).expect("runs");
-                let whole = Compiled::new(g.clone(), backend.pool()).expect("compiles");
+                let whole = Compiled::new(g.clone(), backend.pool.clone()).expect("compiles");
                 assert_eq!(got, whole.run(&cx, inputs.clone()).expect("runs"), "{n} rows");
                 assert_eq!(got[0], eval::run(&g, &cx, inputs).expect("runs")[0], "{n} rows");
             };
@@ -145,14 +141,12 @@ mod tests {
     #[test]
     fn rows_fall_into_blocks_where_that_is_worth_it() {
         let g = Arc::new(text::parse(TEXT).expect("parses"));
-        let pool = Cpu::new(1).expect("a thread").pool();
+        let pool = Cpu::new(1).expect("a thread").pool;
         let rows = kiln_plan::rows(&g).expect("one by one");
         let compiled = Compiled::new(g, pool.clone()).expect("compiles");
         let blocks = Blocks { compiled, rows, pool };
         let of = |n: usize, m: usize| {
-            let x = |shape: &[usize]| {
-                Datum::from(Tensor::zeros(kiln_tensor::DType::F32, shape).expect("zeros"))
-            };
+            let x = |shape: &[usize]| Datum::from(Tensor::zeros(DType::F32, shape).expect("zeros"));
             blocks.ranges(&[x(&[n, 6]), x(&[1, m, 6])])
         };
         assert!(of(900, 8).is_empty() && !of(3000, 8).is_empty());

@@ -61,12 +61,6 @@ impl Cpu {
         Ok(Self { pool })
     }
 
-    /// The threads.
-    #[cfg(test)]
-    pub(crate) fn pool(&self) -> Arc<ThreadPool> {
-        self.pool.clone()
-    }
-
     /// Does some jobs at the same time. What they run on backends of as many threads shares the
     /// same threads, so there are never more.
     pub fn together<T: Sync, R: Send>(

@@ -71,8 +71,7 @@ impl Neighbours {
 
     /// The outputs of some of the rows.
     fn rows(&self, cx: &Context, x: &Tensor, c: &Datum, rows: Range<usize>) -> Result<[Datum; 2]> {
-        let width = x.shape()[1];
-        let some = x.take(&[rows.len(), width], rows.start * width..rows.end * width)?.into();
+        let some = x.rows(rows)?.into();
         let mut y = SQUARED.eval(cx, &[Some(&some), Some(c)])?.swap_remove(0);
         if self.metric == Metric::Euclidean {
             y = Unary::Function(Function::Sqrt).eval(cx, &[Some(&y)])?.swap_remove(0);

@@ -9,10 +9,10 @@
 //! folded and columns left out through a `Concat`. Exact.
 
 use kiln_ir::ops::vectorize::Vectorize;
-use kiln_ir::{Attrs, Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
+use kiln_ir::{Decline, Edit, Graph, NodeId, Op, Rewrite, Source, Value, Verdict};
 use kiln_tensor::DType;
 
-use crate::columns::matrix;
+use crate::columns::{matrix, side_by_side};
 use crate::forms::dims;
 
 /// See the module.
@@ -45,10 +45,7 @@ impl Rewrite for FeatureConcat {
         }
         let sources: Vec<_> = tables.iter().map(|v| Some(Source::from(*v))).collect();
         let mut e = Edit::default();
-        let y = match tables[..] {
-            [one] => one.into(),
-            _ => e.call("Concat", &sources, Attrs::default().with("axis", 1i64)),
-        };
+        let y = side_by_side(&mut e, &sources);
         e.replace(root.first(), y);
         Ok(Some(e))
     }

@@ -15,6 +15,7 @@ use kiln_ir::ops::reduce::{Reduce, ReduceKind};
 use kiln_ir::{Attrs, Decline, Edit, Graph, NodeId, Op, Operator, Rewrite, Source, Value, Verdict};
 use kiln_tensor::Tensor;
 
+use crate::columns::side_by_side;
 use crate::forms::{attr_int, dims, ints};
 
 /// See the module.
@@ -110,10 +111,7 @@ impl Rewrite for FeatureProducts {
                 run => multiplied(&mut e, run),
             });
         }
-        let y = match sides[..] {
-            [Some(one)] => one,
-            _ => e.call("Concat", &sides, Attrs::default().with("axis", 1i64)),
-        };
+        let y = side_by_side(&mut e, &sides);
         e.replace(root.first(), y);
         Ok(Some(e))
     }

@@ -448,6 +448,7 @@ impl Work<'_> {
             .map(|l| if matches!(l, Load::Same(_)) { vec![] } else { vec![0.0; size] })
             .collect();
         let mut registers = vec![vec![0f32; size]; self.program.count];
+        let direct = self.program.ends_in_result();
         for from in (0..total).step_by(self.tile) {
             let n = self.tile.min(total - from);
             for (load, tile) in self.loads.iter().zip(&mut leaves) {
@@ -471,7 +472,7 @@ impl Work<'_> {
                     }
                 }
             }
-            if let ([Some(Target::F32(out))], true) = (&mut *outs, self.program.ends_in_result()) {
+            if let ([Some(Target::F32(out))], true) = (&mut *outs, direct) {
                 self.tile(start + from, n, &leaves, &mut registers, Some(&mut out[from..][..n]));
                 continue;
             }

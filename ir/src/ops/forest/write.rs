@@ -70,20 +70,26 @@ struct Numbering<'a> {
 }
 
 impl Numbering<'_> {
+    /// Where the number of what a branch leads to stands.
+    fn place(&self, next: Next) -> usize {
+        let behind = || self.forest.nodes.len() + next.as_leaf().unwrap_or(0);
+        next.as_node().unwrap_or_else(behind)
+    }
+
     /// Begins another tree.
     fn forget(&mut self) {
-        let nodes = self.forest.nodes.len();
-        for next in self.order.drain(..) {
-            let place = next.as_node().unwrap_or_else(|| nodes + next.as_leaf().unwrap_or(0));
+        let mut order = std::mem::take(&mut self.order);
+        for next in order.drain(..) {
+            let place = self.place(next);
             self.ids[place] = -1;
         }
+        self.order = order;
         self.rows = 0;
     }
 
     /// The number of what a branch leads to; a set takes as many rows as it has values.
     fn of(&mut self, next: Next) -> i64 {
-        let nodes = self.forest.nodes.len();
-        let place = next.as_node().unwrap_or_else(|| nodes + next.as_leaf().unwrap_or(0));
+        let place = self.place(next);
         if self.ids[place] >= 0 {
             return self.ids[place];
         }
